@@ -1,0 +1,1 @@
+//! The SentencePiece character map (`precompiled_charsmap`).

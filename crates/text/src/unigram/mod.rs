@@ -1,0 +1,1 @@
+//! The Unigram model of SentencePiece.
