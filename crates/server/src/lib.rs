@@ -1,1 +1,4 @@
-//! Plimsoll server.
+//! The Plimsoll server: wire formats, HTTP, metrics and the command line around `plimsoll-engine`.
+#![forbid(unsafe_code)]
+
+pub mod json;
