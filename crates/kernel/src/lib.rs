@@ -1,1 +1,309 @@
-//! Plimsoll kernel.
+//! The arithmetic of an encoder, on slices: matrix products, softmax, layer normalisation, attention, pooling.
+//!
+//! A server that keeps below a memory line cannot use kernels that allocate, cache or pack per shape. These do not: every
+//! function works on the slices it is given, names the scratch it needs, and leaves nothing behind. Weights are read as
+//! they lie in the file, f32 or 4-bit ([Q4_0](q4_row_bytes)).
+//!
+//! Each kernel is written once, over a small set of vector operations, and compiled for three instruction sets: portable
+//! Rust, AVX2 with FMA, and AVX-512F. [`Kernel::detect`] asks the CPU once; the value it returns is two bytes and `Copy`.
+//! All functions are safe; they panic, naming the lengths, when slices and shapes disagree. Nothing runs on other threads.
+//!
+//! Results differ between instruction sets in the last bits, because sums are taken in another order. On one instruction
+//! set a row of a result depends only on its own row of input: batching never changes an answer.
+//!
+//! ```
+//! use plimsoll_kernel::{Epilogue, Kernel, LinearShape};
+//! let kernel = Kernel::detect();
+//! let (x, w, bias) = ([1.0, 2.0], [3.0, 4.0, 5.0, 6.0, 7.0, 8.0], [0.5, 0.0, -0.5]);
+//! let mut y = [0.0; 3];
+//! kernel.linear(&x, &w, Some(&bias), &mut y, LinearShape { rows: 1, inputs: 2, outputs: 3 }, Epilogue::Store);
+//! assert_eq!(y, [11.5, 17.0, 22.5]);
+//! ```
+
+mod act;
+mod attention;
+mod linear;
+mod math;
+mod q4;
+mod rows;
+mod simd;
+
+pub use act::Activation;
+pub use attention::AttentionShape;
+pub use linear::{Epilogue, LinearShape};
+pub use q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS, bf16_to_f32, f16_to_f32, q4_row_bytes};
+
+use linear::{Linear, Q4_PANEL_OUTPUTS, Weights};
+use rows::{Join, Pool};
+use simd::{Level, Portable};
+
+/// An instruction set that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// Plain Rust, on every CPU.
+    Portable,
+    /// AVX2 with FMA and F16C.
+    Avx2,
+    /// AVX-512 Foundation.
+    Avx512,
+}
+
+impl Isa {
+    /// Every instruction set, narrowest first, whether this CPU has it or not.
+    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+
+    /// A lower-case name: `portable`, `avx2`, `avx512`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+}
+
+/// The kernels of one instruction set. Having one tells you: this CPU can run it.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    level: Level,
+}
+
+impl Kernel {
+    /// The widest instruction set that this CPU has.
+    pub fn detect() -> Self {
+        Isa::ALL
+            .into_iter()
+            .rev()
+            .find_map(Self::with)
+            .unwrap_or_else(Self::portable)
+    }
+
+    /// Plain Rust.
+    pub const fn portable() -> Self {
+        Kernel {
+            level: Level::Portable(Portable),
+        }
+    }
+
+    /// A given instruction set, or `None` when this CPU lacks it.
+    pub fn with(isa: Isa) -> Option<Self> {
+        let level = match isa {
+            Isa::Portable => Some(Level::Portable(Portable)),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => simd::Avx2::new().map(Level::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => simd::Avx512::new().map(Level::Avx512),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => None,
+        };
+        level.map(|level| Kernel { level })
+    }
+
+    /// Which instruction set this is.
+    pub const fn isa(&self) -> Isa {
+        match self.level {
+            Level::Portable(_) => Isa::Portable,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(_) => Isa::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(_) => Isa::Avx512,
+        }
+    }
+
+    /// `Y[rows, outputs] = X[rows, inputs] W[outputs, inputs]^T + bias[outputs]`, then the epilogue.
+    ///
+    /// # Panics
+    /// When there are no inputs or a slice is not exactly as long as `shape` says.
+    pub fn linear(
+        &self,
+        x: &[f32],
+        w: &[f32],
+        bias: Option<&[f32]>,
+        y: &mut [f32],
+        shape: LinearShape,
+        epilogue: Epilogue,
+    ) {
+        assert_eq!(w.len(), shape.outputs * shape.inputs, "weights");
+        self.product(x, Weights::F32(w), bias, y, shape, epilogue);
+    }
+
+    /// [`Kernel::linear`] with W as rows of [Q4_0 blocks](q4_row_bytes); `panel` is scratch of exactly
+    /// [`q4_panel_len`] floats.
+    ///
+    /// # Panics
+    /// When `inputs` is not a positive multiple of 32 or a slice is not as long as `shape` says.
+    // One more argument than `linear`: bundling them would only rename the bundle.
+    #[expect(clippy::too_many_arguments)]
+    pub fn linear_q4(
+        &self,
+        x: &[f32],
+        blocks: &[u8],
+        bias: Option<&[f32]>,
+        y: &mut [f32],
+        shape: LinearShape,
+        epilogue: Epilogue,
+        panel: &mut [f32],
+    ) {
+        assert_eq!(
+            Some(blocks.len()),
+            q4_row_bytes(shape.inputs).map(|row| row * shape.outputs),
+            "4-bit weights of {} inputs",
+            shape.inputs
+        );
+        assert_eq!(panel.len(), q4_panel_len(shape.inputs), "panel");
+        self.product(x, Weights::Q4 { blocks, panel }, bias, y, shape, epilogue);
+    }
+
+    fn product(
+        &self,
+        x: &[f32],
+        weights: Weights<'_>,
+        bias: Option<&[f32]>,
+        y: &mut [f32],
+        shape: LinearShape,
+        epilogue: Epilogue,
+    ) {
+        assert!(shape.inputs > 0, "a product over no inputs");
+        assert_eq!(x.len(), shape.rows * shape.inputs, "x");
+        assert_eq!(y.len(), shape.rows * shape.outputs, "y");
+        if let Some(bias) = bias {
+            assert_eq!(bias.len(), shape.outputs, "bias");
+        }
+        if !y.is_empty() {
+            self.level.run(Linear {
+                x,
+                weights,
+                bias,
+                y,
+                shape,
+                epilogue,
+            });
+        }
+    }
+
+    /// Expands one row of [Q4_0 blocks](q4_row_bytes), for instance of an embedding table.
+    ///
+    /// # Panics
+    /// When `blocks` does not hold exactly `out.len()` weights.
+    pub fn q4_row(&self, blocks: &[u8], out: &mut [f32]) {
+        assert_eq!(
+            Some(blocks.len()),
+            q4_row_bytes(out.len()),
+            "4-bit row of {} weights",
+            out.len()
+        );
+        self.level.run(q4::Q4Row { blocks, out });
+    }
+
+    /// Self-attention of one sequence: `softmax(Q K^T / sqrt(head_dim)) V`, head by head.
+    ///
+    /// `q`, `k` and `v` are `[len, heads * head_dim]`; the context replaces `q`. Every head dimension works, multiples of 16
+    /// best. `scratch` is exactly [`AttentionShape::scratch_len`] floats; its contents do not matter.
+    ///
+    /// # Panics
+    /// When a slice is not exactly as long as `shape` says.
+    pub fn attention(&self, q: &mut [f32], k: &[f32], v: &[f32], shape: AttentionShape, scratch: &mut [f32]) {
+        let len = shape.len * shape.heads * shape.head_dim;
+        assert_eq!([q.len(), k.len(), v.len()], [len; 3], "q, k, v");
+        assert_eq!(scratch.len(), shape.scratch_len(), "attention scratch");
+        if len > 0 {
+            self.level.run(attention::Attention {
+                q,
+                k,
+                v,
+                shape,
+                scratch,
+            });
+        }
+    }
+
+    /// Softmax of each row of `[n, width]`, in place.
+    ///
+    /// # Panics
+    /// When `width` is zero or does not divide the length.
+    pub fn softmax(&self, rows: &mut [f32], width: usize) {
+        assert!(
+            rows.len().is_multiple_of(width) && width > 0,
+            "{} floats in rows of {width}",
+            rows.len()
+        );
+        self.level.run(rows::Softmax { rows, width });
+    }
+
+    /// `(x - mean) / sqrt(variance + epsilon) * gain + bias` for each row of `[n, gain.len()]`, in place; the variance is
+    /// the biased one, as in `torch.nn.LayerNorm`.
+    ///
+    /// # Panics
+    /// When `gain` is empty, `bias` is not as long, or the rows are not whole.
+    pub fn layer_norm(&self, rows: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32) {
+        let width = gain.len();
+        assert!(
+            rows.len().is_multiple_of(width) && width > 0,
+            "{} floats in rows of {width}",
+            rows.len()
+        );
+        assert_eq!(bias.len(), width, "layer norm bias");
+        self.level.run(rows::LayerNorm {
+            rows,
+            gain,
+            bias,
+            epsilon,
+        });
+    }
+
+    /// Applies an activation function in place.
+    pub fn activate(&self, activation: Activation, xs: &mut [f32]) {
+        self.level.run(act::Activate { activation, xs });
+    }
+
+    /// `y += x`.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn add(&self, y: &mut [f32], x: &[f32]) {
+        assert_eq!(y.len(), x.len(), "add");
+        self.level.run(act::Add { y, x });
+    }
+
+    /// Sum of products.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn dot(&self, a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len(), "dot");
+        self.level.run(rows::Dot { a, b })
+    }
+
+    /// Divides by the Euclidean norm, or by 1e-12 where that is larger, as `torch.nn.functional.normalize` does.
+    pub fn l2_normalize(&self, xs: &mut [f32]) {
+        self.level.run(rows::L2Normalize { xs });
+    }
+
+    /// The mean of the rows of `[n, out.len()]`.
+    ///
+    /// # Panics
+    /// When there is no row or the rows are not whole.
+    pub fn mean_pool(&self, rows: &[f32], out: &mut [f32]) {
+        self.pool(rows, out, Join::Mean);
+    }
+
+    /// The maximum of each column of `[n, out.len()]`.
+    ///
+    /// # Panics
+    /// When there is no row or the rows are not whole.
+    pub fn max_pool(&self, rows: &[f32], out: &mut [f32]) {
+        self.pool(rows, out, Join::Max);
+    }
+
+    fn pool(&self, rows: &[f32], out: &mut [f32], join: Join) {
+        let width = out.len();
+        let whole = width > 0 && !rows.is_empty() && rows.len().is_multiple_of(width);
+        assert!(whole, "{} floats in rows of {width}", rows.len());
+        self.level.run(Pool { rows, out, join });
+    }
+}
+
+/// Floats of scratch that [`Kernel::linear_q4`] needs.
+pub const fn q4_panel_len(inputs: usize) -> usize {
+    inputs * Q4_PANEL_OUTPUTS
+}

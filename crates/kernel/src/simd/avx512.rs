@@ -1,0 +1,178 @@
+//! Sixteen lanes: AVX-512 Foundation (Skylake-X, Ice Lake, Zen 4 and later).
+
+use core::arch::x86_64::*;
+
+use super::{Op, Simd};
+use crate::q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS};
+
+/// Having one tells you: this CPU has AVX-512F, AVX2, FMA and F16C.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    pub(crate) fn new() -> Option<Self> {
+        let here = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        here.then_some(Avx512(()))
+    }
+}
+
+/// The one function compiled for AVX-512; `op` is inlined into it.
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+pub(super) fn shell<O: Op>(op: O, s: Avx512) -> O::Output {
+    op.run(s)
+}
+
+const LANES: usize = 16;
+
+/// Mask whose first `count` lanes are set.
+#[inline(always)]
+fn first_lanes(count: usize) -> __mmask16 {
+    ((1_u32 << count) - 1) as __mmask16
+}
+
+/// Lower plus upper half.
+#[inline(always)]
+fn fold(_proof: Avx512, v: __m512) -> __m256 {
+    // SAFETY: the Avx512 value proves AVX-512F and AVX2.
+    unsafe {
+        let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(v)));
+        _mm256_add_ps(_mm512_castps512_ps256(v), high)
+    }
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const LANES: usize = LANES;
+    const TILE_ROWS: usize = 4;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_set1_ps(value) }
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> __m512 {
+        assert!(from.len() >= LANES);
+        // SAFETY: self proves AVX-512F; the slice holds 16 floats.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+    #[inline(always)]
+    fn load_short(self, from: &[f32]) -> __m512 {
+        // SAFETY: self proves AVX-512F; lanes at and beyond the slice's length are masked out, hence not read.
+        unsafe { _mm512_maskz_loadu_ps(first_lanes(from.len()), from.as_ptr()) }
+    }
+    #[inline(always)]
+    unsafe fn load_ptr(self, from: *const f32) -> __m512 {
+        // SAFETY: self proves AVX-512F; the caller says that 16 floats are readable.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+    #[inline(always)]
+    fn store(self, v: __m512, to: &mut [f32]) {
+        assert!(to.len() >= LANES);
+        // SAFETY: self proves AVX-512F; the slice holds 16 floats.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn store_short(self, v: __m512, to: &mut [f32]) {
+        // SAFETY: self proves AVX-512F; lanes at and beyond the slice's length are masked out, hence not written.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first_lanes(to.len()), v) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+    }
+    #[inline(always)]
+    fn pow2(self, n: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe {
+            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
+        }
+    }
+    #[inline(always)]
+    fn sum(self, v: __m512) -> f32 {
+        let v = fold(self, v);
+        // SAFETY: self proves AVX2.
+        unsafe {
+            let half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
+        }
+    }
+    #[inline(always)]
+    fn sum4(self, v: [__m512; 4]) -> [f32; 4] {
+        let [a, b, c, d] = [
+            fold(self, v[0]),
+            fold(self, v[1]),
+            fold(self, v[2]),
+            fold(self, v[3]),
+        ];
+        // SAFETY: self proves AVX2; __m128 and [f32; 4] have the same size and both hold plain floats.
+        unsafe {
+            let pairs = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+            let sums = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
+            core::mem::transmute::<__m128, [f32; 4]>(sums)
+        }
+    }
+    #[inline(always)]
+    fn max_lane(self, v: __m512) -> f32 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_reduce_max_ps(v) }
+    }
+    #[inline(always)]
+    fn q4_block(self, block: &[u8; Q4_BLOCK_BYTES], out: &mut [f32; Q4_BLOCK_WEIGHTS]) {
+        // SAFETY: self proves AVX-512F and F16C; 16 bytes follow the scale, and 2 times 16 floats fit in `out`.
+        unsafe {
+            let scale_bits = i32::from(u16::from_le_bytes([block[0], block[1]]));
+            let scale = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale_bits)));
+            let offset = _mm512_mul_ps(scale, _mm512_set1_ps(-8.0));
+            let bytes = _mm_loadu_si128(block.as_ptr().add(2).cast());
+            let low_mask = _mm_set1_epi8(15);
+            let low = _mm_and_si128(bytes, low_mask);
+            let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), low_mask);
+            for (i, half) in [low, high].into_iter().enumerate() {
+                let q = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(half));
+                _mm512_storeu_ps(out.as_mut_ptr().add(i * LANES), _mm512_fmadd_ps(q, scale, offset));
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The vector operations that every kernel is written in, once per instruction set.
+//!
+//! A value of [`Avx2`] or [`Avx512`] exists only after the running CPU was asked for those features, so the methods of
+//! [`Simd`] may be safe although the intrinsics beneath are not: holding the value is the proof. Everything is
+//! `#[inline(always)]` and free of closures, so that a body written over `S: Simd` melts into the one
+//! `#[target_feature]` shell it is called from (see [`Op`]).
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+pub(crate) use portable::Portable;
+
+use crate::q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS};
+
+/// Vectors of `LANES` floats.
+pub(crate) trait Simd: Copy {
+    /// One vector register.
+    type V: Copy;
+    /// Floats in a vector.
+    const LANES: usize;
+    /// Rows of x in the register tile of a matrix product (at most 4): what the register file holds.
+    const TILE_ROWS: usize;
+
+    fn splat(self, value: f32) -> Self::V;
+    /// Loads the first `LANES` floats.
+    ///
+    /// # Panics
+    /// When `from` is shorter.
+    fn load(self, from: &[f32]) -> Self::V;
+    /// Loads all of `from`, which is shorter than a vector; the lanes above are zero.
+    fn load_short(self, from: &[f32]) -> Self::V;
+    /// Loads `LANES` floats without looking at a length.
+    ///
+    /// # Safety
+    /// `from` must be readable for `LANES` floats.
+    unsafe fn load_ptr(self, from: *const f32) -> Self::V;
+    /// Stores `LANES` floats.
+    ///
+    /// # Panics
+    /// When `to` is shorter.
+    fn store(self, v: Self::V, to: &mut [f32]);
+    /// Stores the first lanes, as many as `to` has (fewer than `LANES`).
+    fn store_short(self, v: Self::V, to: &mut [f32]);
+
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the CPU can.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a > b ? a : b` lane by lane, so a NaN in `b` comes through.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a < b ? a : b` lane by lane, so a NaN in `b` comes through.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// To the nearest whole number, ties to even.
+    fn round(self, a: Self::V) -> Self::V;
+    /// 2 to the power of `n`, for whole `n` in -126..=127.
+    fn pow2(self, n: Self::V) -> Self::V;
+
+    fn sum(self, v: Self::V) -> f32;
+    /// The four sums of four vectors: the transposed reduction at the end of a register tile.
+    fn sum4(self, v: [Self::V; 4]) -> [f32; 4];
+    fn max_lane(self, v: Self::V) -> f32;
+
+    /// `out[j] = (low nibble of byte j - 8) * scale`, `out[j + 16]` likewise from the high nibble.
+    fn q4_block(self, block: &[u8; Q4_BLOCK_BYTES], out: &mut [f32; Q4_BLOCK_WEIGHTS]);
+}
+
+/// A kernel with its arguments, ready to run on any instruction set.
+pub(crate) trait Op {
+    /// What it gives back.
+    type Output;
+    /// The body; implementations are `#[inline(always)]`.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// Which instruction set runs, with the proof that the CPU has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Level {
+    Portable(Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl Level {
+    /// Runs `op` in the shell of this level.
+    pub(crate) fn run<O: Op>(self, op: O) -> O::Output {
+        match self {
+            Level::Portable(s) => op.run(s),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a value of Avx2 exists only after the CPU reported avx2, fma and f16c.
+            Level::Avx2(s) => unsafe { avx2::shell(op, s) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a value of Avx512 exists only after the CPU reported avx512f, avx2, fma and f16c.
+            Level::Avx512(s) => unsafe { avx512::shell(op, s) },
+        }
+    }
+}

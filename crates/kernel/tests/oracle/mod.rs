@@ -1,0 +1,135 @@
+//! Each kernel in double precision, the obvious way: what the fast ones are held against.
+
+// Each test file uses its own part.
+#![allow(dead_code)]
+
+use plimsoll_kernel::{Activation, AttentionShape, Isa, Kernel, LinearShape};
+
+/// Every kernel that this CPU can run.
+pub(crate) fn kernels() -> Vec<Kernel> {
+    Isa::ALL.into_iter().filter_map(Kernel::with).collect()
+}
+
+/// Deterministic values in -1..1 (SplitMix64).
+pub(crate) fn values(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// Fails unless every value is within `tolerance` of the oracle's.
+#[track_caller]
+pub(crate) fn check(isa: Isa, got: &[f32], want: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), want.len());
+    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+        let error = (f64::from(got) - want).abs();
+        assert!(
+            error <= tolerance,
+            "{}: [{i}] is {got}, the oracle says {want}: {error:e} apart",
+            isa.name()
+        );
+    }
+}
+
+pub(crate) fn linear(x: &[f32], w: &[f32], bias: Option<&[f32]>, shape: LinearShape) -> Vec<f64> {
+    let mut y = Vec::new();
+    for row in 0..shape.rows {
+        for out in 0..shape.outputs {
+            let products = (0..shape.inputs)
+                .map(|i| f64::from(x[row * shape.inputs + i]) * f64::from(w[out * shape.inputs + i]));
+            y.push(products.sum::<f64>() + bias.map_or(0.0, |b| f64::from(b[out])));
+        }
+    }
+    y
+}
+
+/// erf by its Maclaurin series, and 1 - erfc by its continued fraction beyond 3 (Abramowitz and Stegun 7.1.5, 7.1.14).
+pub(crate) fn erf(x: f64) -> f64 {
+    if x.abs() > 3.0 {
+        let fraction = (1..=60)
+            .rev()
+            .fold(0.0, |tail, n| f64::from(n) / 2.0 / (x.abs() + tail));
+        let erfc = (-x * x).exp() / std::f64::consts::PI.sqrt() / (x.abs() + fraction);
+        return (1.0 - erfc) * x.signum();
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..100 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * std::f64::consts::FRAC_2_SQRT_PI
+}
+
+pub(crate) fn activate(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Gelu => x / 2.0 * (1.0 + erf(x / std::f64::consts::SQRT_2)),
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+            x / 2.0 * (1.0 + inner.tanh())
+        }
+        Activation::Relu => x.max(0.0),
+        Activation::Tanh => x.tanh(),
+    }
+}
+
+pub(crate) fn softmax(row: &[f64]) -> Vec<f64> {
+    let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let total: f64 = row.iter().map(|x| (x - max).exp()).sum();
+    row.iter().map(|x| (x - max).exp() / total).collect()
+}
+
+pub(crate) fn attention(q: &[f32], k: &[f32], v: &[f32], shape: AttentionShape) -> Vec<f64> {
+    let AttentionShape { len, heads, head_dim } = shape;
+    let at =
+        |m: &[f32], token: usize, head: usize, d: usize| f64::from(m[(token * heads + head) * head_dim + d]);
+    let mut out = vec![0.0; len * heads * head_dim];
+    for head in 0..heads {
+        for i in 0..len {
+            let score = |j| {
+                (0..head_dim)
+                    .map(|d| at(q, i, head, d) * at(k, j, head, d))
+                    .sum::<f64>()
+            };
+            let scores: Vec<f64> = (0..len).map(|j| score(j) / (head_dim as f64).sqrt()).collect();
+            for (j, p) in softmax(&scores).into_iter().enumerate() {
+                for d in 0..head_dim {
+                    out[(i * heads + head) * head_dim + d] += p * at(v, j, head, d);
+                }
+            }
+        }
+    }
+    out
+}
+
+pub(crate) fn layer_norm(row: &[f32], gain: &[f32], bias: &[f32], epsilon: f32) -> Vec<f64> {
+    let n = row.len() as f64;
+    let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+    let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
+    let factor = 1.0 / (variance + f64::from(epsilon)).sqrt();
+    let parts = row.iter().zip(gain).zip(bias);
+    parts
+        .map(|((&x, &g), &b)| (f64::from(x) - mean) * factor * f64::from(g) + f64::from(b))
+        .collect()
+}
+
+/// Four-bit blocks of any bytes but with scales below 1, and the weights they stand for.
+pub(crate) fn q4_blocks(weights: usize, seed: u64) -> (Vec<u8>, Vec<f32>) {
+    let (mut blocks, mut expanded) = (Vec::new(), Vec::new());
+    for block in values(weights / 32 * 18, seed).chunks(18) {
+        let scale_bits = 0x2c00_u16 + ((block[0] + 1.0) * 1000.0) as u16;
+        let scale = plimsoll_kernel::f16_to_f32(scale_bits);
+        let bytes: Vec<u8> = block[2..].iter().map(|x| ((x + 1.0) * 127.9) as u8).collect();
+        expanded.extend(bytes.iter().map(|b| (f32::from(b & 15) - 8.0) * scale));
+        expanded.extend(bytes.iter().map(|b| (f32::from(b >> 4) - 8.0) * scale));
+        blocks.extend(scale_bits.to_le_bytes());
+        blocks.extend(bytes);
+    }
+    (blocks, expanded)
+}
