@@ -1,0 +1,253 @@
+//! Lines that others drew: the cgroup's memory limit and the host's memory.
+//!
+//! `--memory-limit auto` means the smallest of them. A limit of a parent group binds as much as one's own, so all are read on the way up. A process in a container may see
+//! its own group as the root of the mounted tree, while `/proc/self/cgroup` names it by its path outside: where that path does not exist inside,
+//! the mounted root is the group.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the kernel's files are; tests point it elsewhere.
+#[derive(Debug, Clone)]
+struct Roots {
+    proc: PathBuf,
+    cgroup: PathBuf,
+}
+
+/// The smallest memory limit of the cgroups that this process is in, v2 (`memory.max`) or v1 (`memory.limit_in_bytes`); `None` when none is set.
+pub fn cgroup_limit_bytes() -> Option<u64> {
+    Roots::system().cgroup_limit_bytes()
+}
+
+/// Memory of the host (`MemTotal`); `None` where `/proc` is not mounted.
+pub fn host_memory_bytes() -> Option<u64> {
+    Roots::system().host_memory_bytes()
+}
+
+/// The line that binds this process: the smaller of [`cgroup_limit_bytes`] and [`host_memory_bytes`].
+///
+/// ```
+/// assert!(plimsoll_memory::limits::memory_limit_bytes().unwrap() > 1 << 20);
+/// ```
+pub fn memory_limit_bytes() -> Option<u64> {
+    [cgroup_limit_bytes(), host_memory_bytes()]
+        .into_iter()
+        .flatten()
+        .min()
+}
+
+/// Bytes charged to this process's cgroup (`memory.current` or `memory.usage_in_bytes`), page cache included; `None` without one.
+pub fn cgroup_usage_bytes() -> Option<u64> {
+    Roots::system().cgroup_usage_bytes()
+}
+
+impl Roots {
+    fn system() -> Self {
+        Roots {
+            proc: "/proc".into(),
+            cgroup: "/sys/fs/cgroup".into(),
+        }
+    }
+
+    fn cgroup_limit_bytes(&self) -> Option<u64> {
+        let host = self.host_memory_bytes().unwrap_or(u64::MAX);
+        self.hierarchies()
+            .into_iter()
+            .flat_map(|hierarchy| {
+                hierarchy
+                    .groups()
+                    .filter_map(move |group| read_bytes(&group.join(hierarchy.limit)))
+                    .collect::<Vec<_>>()
+            })
+            // v1 writes "no limit" as the largest number of whole pages.
+            .filter(|limit| *limit <= host)
+            .min()
+    }
+
+    fn cgroup_usage_bytes(&self) -> Option<u64> {
+        self.hierarchies()
+            .into_iter()
+            .find_map(|hierarchy| read_bytes(&hierarchy.groups().next()?.join(hierarchy.usage)))
+    }
+
+    fn host_memory_bytes(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.proc.join("meminfo")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        kibibytes.checked_mul(1024)
+    }
+
+    /// The hierarchies that may limit memory, from the lines `id:controllers:path` of `/proc/self/cgroup`.
+    fn hierarchies(&self) -> Vec<Hierarchy> {
+        let text = fs::read_to_string(self.proc.join("self/cgroup")).unwrap_or_default();
+        text.lines().filter_map(|line| self.hierarchy(line)).collect()
+    }
+
+    fn hierarchy(&self, line: &str) -> Option<Hierarchy> {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?.trim_start_matches('/'));
+        if controllers.is_empty() {
+            // v2 alone is mounted at the root, beside v1 under `unified`.
+            let unified = self.cgroup.join("unified");
+            let root = if unified.is_dir() {
+                unified
+            } else {
+                self.cgroup.clone()
+            };
+            Some(Hierarchy::new(root, path, "memory.max", "memory.current"))
+        } else if controllers.split(',').any(|controller| controller == "memory") {
+            let root = self.cgroup.join("memory");
+            Some(Hierarchy::new(
+                root,
+                path,
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+            ))
+        } else {
+            None
+        }
+    }
+}
+
+/// A tree of groups, and the process's own among them.
+struct Hierarchy {
+    root: PathBuf,
+    own: PathBuf,
+    limit: &'static str,
+    usage: &'static str,
+}
+
+impl Hierarchy {
+    fn new(root: PathBuf, path: &str, limit: &'static str, usage: &'static str) -> Self {
+        let inside = root.join(path);
+        // A path with `..` leads out of the mounted tree: the group is above its root.
+        let reachable = inside.is_dir() && !path.split('/').any(|part| part == "..");
+        let own = if reachable { inside } else { root.clone() };
+        Hierarchy {
+            root,
+            own,
+            limit,
+            usage,
+        }
+    }
+
+    /// The process's group and those above it, up to the mounted root.
+    fn groups(&self) -> impl Iterator<Item = &Path> {
+        self.own
+            .ancestors()
+            .take_while(|group| group.starts_with(&self.root))
+    }
+}
+
+/// A file that holds one number of bytes; `None` when it is missing or says `max`.
+fn read_bytes(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A made-up `/proc` and cgroup tree, removed with the value.
+    struct Tree {
+        path: PathBuf,
+    }
+
+    impl Tree {
+        fn new(name: &str, files: &[(&str, &str)]) -> Self {
+            let name = format!("plimsoll-limits-{}-{name}", std::process::id());
+            let tree = Tree {
+                path: std::env::temp_dir().join(name),
+            };
+            for (file, contents) in files {
+                let file = tree.path.join(file);
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(file, contents).unwrap();
+            }
+            tree
+        }
+
+        fn roots(&self) -> Roots {
+            Roots {
+                proc: self.path.join("proc"),
+                cgroup: self.path.join("cgroup"),
+            }
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.path).unwrap();
+        }
+    }
+
+    const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:       16000 kB\nMemFree: 1 kB\n");
+
+    #[test]
+    fn v2_takes_the_smallest_limit_on_the_way_up() {
+        let tree = Tree::new(
+            "v2",
+            &[
+                MEMINFO,
+                ("proc/self/cgroup", "0::/slice/service\n"),
+                ("cgroup/slice/service/memory.max", "9000000\n"),
+                ("cgroup/slice/service/memory.current", "77\n"),
+                ("cgroup/slice/memory.max", "5000000\n"),
+                ("cgroup/memory.max", "max\n"),
+            ],
+        );
+        let roots = tree.roots();
+        assert_eq!(
+            (roots.cgroup_limit_bytes(), roots.cgroup_usage_bytes()),
+            (Some(5_000_000), Some(77))
+        );
+        assert_eq!(roots.host_memory_bytes(), Some(16_384_000));
+    }
+
+    #[test]
+    fn v2_in_a_container_reads_the_mounted_root() {
+        let tree = Tree::new(
+            "container",
+            &[
+                MEMINFO,
+                ("proc/self/cgroup", "0::/../elsewhere\n"),
+                ("cgroup/memory.max", "123456\n"),
+            ],
+        );
+        assert_eq!(tree.roots().cgroup_limit_bytes(), Some(123_456));
+    }
+
+    #[test]
+    fn v1_reads_the_memory_controller_and_knows_its_no_limit() {
+        let tree = Tree::new(
+            "v1",
+            &[
+                MEMINFO,
+                (
+                    "proc/self/cgroup",
+                    "5:cpu,cpuacct:/a\n4:memory:/docker/b:c\n0::/\n",
+                ),
+                ("cgroup/memory/docker/b:c/memory.limit_in_bytes", "2000000\n"),
+                ("cgroup/memory/docker/b:c/memory.usage_in_bytes", "99\n"),
+                ("cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ],
+        );
+        let roots = tree.roots();
+        assert_eq!(
+            (roots.cgroup_limit_bytes(), roots.cgroup_usage_bytes()),
+            (Some(2_000_000), Some(99))
+        );
+        fs::remove_file(tree.path.join("cgroup/memory/docker/b:c/memory.limit_in_bytes")).unwrap();
+        assert_eq!(roots.cgroup_limit_bytes(), None);
+    }
+
+    #[test]
+    fn nothing_mounted_is_none() {
+        let tree = Tree::new("none", &[("empty", "")]);
+        let roots = tree.roots();
+        assert_eq!(
+            (roots.cgroup_limit_bytes(), roots.host_memory_bytes()),
+            (None, None)
+        );
+    }
+}

@@ -1,0 +1,524 @@
+//! Leased slots, one pool for each kind of work.
+//!
+//! Millions of short-lived buffers are the same few shapes over and over. A [`Pool`] keeps slots of one element type in power-of-two sizes, committed
+//! on first use and kept while idle; a [`Lease`] owns one slot until it is dropped, wherever that happens: at the end, on cancel, deadline, disconnect,
+//! or in a panic, when the slot's pages are dropped with it instead of being reused.
+//!
+//! The smallest slot is one page. Smaller ones would share pages, and then neither committing nor giving back could follow a single lease;
+//! a page for a short lease costs less than that. Sizes are powers of two, so a lease takes at most twice its length (one page at least), and
+//! [`Pool::slot_bytes`] says exactly how much: what admission debits is what the lease takes.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::cap::CommitCap;
+use crate::class::{Class, SlotId};
+use crate::pod::Pod;
+use crate::process::page_bytes;
+use crate::region::{CommitError, HugePages};
+use crate::reservation::{Reservation, ReserveError};
+
+/// What a slot holds when it is leased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clear {
+    /// Zeros: what was leased is cleared when it returns. For kinds that are read before they are fully written, and for secrets.
+    OnReturn,
+    /// Whatever the last user of this pool left, or zeros: returning is O(1). For kinds that are written before they are read.
+    Never,
+}
+
+/// What a pool is for and how much it may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolConfig {
+    /// Name in errors and metrics.
+    pub name: &'static str,
+    /// Longest lease, in elements.
+    pub len_max: usize,
+    /// Most bytes of slots that may be out at once; leases that sum to at most this never find the pool exhausted.
+    pub bytes_max: usize,
+    /// What a leased slot holds.
+    pub clear: Clear,
+}
+
+/// Why a lease was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseError {
+    /// Longer than any lease of this pool.
+    TooLong {
+        /// The pool.
+        pool: &'static str,
+        /// Elements asked for.
+        len: usize,
+        /// Longest lease.
+        len_max: usize,
+    },
+    /// All slots of the size are out: more was leased than [`PoolConfig::bytes_max`].
+    Exhausted {
+        /// The pool.
+        pool: &'static str,
+        /// Size of the slot.
+        slot_bytes: usize,
+        /// How many there are.
+        slots: usize,
+    },
+    /// The pools together hold the whole cap in live leases: more was leased than debited.
+    CapReached {
+        /// The pool.
+        pool: &'static str,
+        /// Bytes of the slot.
+        requested_bytes: usize,
+        /// Bytes left under the cap.
+        available_bytes: usize,
+    },
+    /// The kernel refused the pages.
+    Commit {
+        /// The pool.
+        pool: &'static str,
+        /// What the kernel said.
+        error: CommitError,
+    },
+}
+
+impl fmt::Display for LeaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            LeaseError::TooLong { pool, len, len_max } => {
+                write!(
+                    f,
+                    "pool {pool}: a lease of {len} elements, {len_max} is the longest"
+                )
+            }
+            LeaseError::Exhausted {
+                pool,
+                slot_bytes,
+                slots,
+            } => {
+                write!(
+                    f,
+                    "pool {pool}: all {slots} slots of {slot_bytes} bytes are leased"
+                )
+            }
+            LeaseError::CapReached {
+                pool,
+                requested_bytes,
+                available_bytes,
+            } => write!(
+                f,
+                "pool {pool}: a slot needs {requested_bytes} bytes, {available_bytes} available under the cap"
+            ),
+            LeaseError::Commit { pool, error } => write!(f, "pool {pool}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for LeaseError {}
+
+/// Counts of a pool, or of one size of its slots. Read size by size, so exact whenever no lease is under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Slots that are out.
+    pub leased_slots: usize,
+    /// Their bytes.
+    pub leased_bytes: usize,
+    /// Slots that are committed and waiting.
+    pub idle_slots: usize,
+    /// Their bytes.
+    pub idle_bytes: usize,
+    /// Committed bytes: leased and idle.
+    pub committed_bytes: usize,
+    /// Leases served from an idle slot.
+    pub hits: u64,
+    /// Leases that committed fresh pages.
+    pub misses: u64,
+    /// Slots whose pages were dropped because a panic passed through or the holder said so.
+    pub discarded: u64,
+    /// Returns refused for a wrong generation; anything but 0 means that memory was corrupted.
+    pub refused: u64,
+}
+
+/// A pool of slots of `T`; cloning shares it.
+///
+/// See the [crate's example](crate).
+pub struct Pool<T> {
+    core: Arc<PoolCore>,
+    element: PhantomData<fn() -> T>,
+}
+
+/// The pool without its element type.
+#[derive(Debug)]
+pub(crate) struct PoolCore {
+    config: PoolConfig,
+    cap: CommitCap,
+    /// Sizes ascending, each twice the one before.
+    classes: Box<[Class]>,
+}
+
+impl<T> Clone for Pool<T> {
+    fn clone(&self) -> Self {
+        Pool {
+            core: self.core.clone(),
+            element: PhantomData,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Pool<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("config", &self.core.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Pod> Pool<T> {
+    /// Address space that a pool of this configuration carves: the whole of `bytes_max` for each size, as any one size may need it.
+    pub fn reserve_bytes(config: &PoolConfig) -> usize {
+        let sizes = slot_sizes::<T>(config);
+        sizes
+            .map(|slot_bytes| region_bytes(config, slot_bytes))
+            .fold(0, usize::saturating_add)
+    }
+
+    /// Builds the pool. Allocates its bookkeeping (8 bytes a slot, touched as slots are); commits nothing yet.
+    pub fn new(reservation: &Reservation, cap: &CommitCap, config: PoolConfig) -> Result<Self, ReserveError> {
+        let class = |slot_bytes| {
+            let region = reservation.carve(region_bytes(&config, slot_bytes))?;
+            region.huge_pages(HugePages::Never);
+            Ok(Class::new(region, slot_bytes))
+        };
+        let classes = slot_sizes::<T>(&config)
+            .map(class)
+            .collect::<Result<_, ReserveError>>()?;
+        let core = Arc::new(PoolCore {
+            config,
+            cap: cap.clone(),
+            classes,
+        });
+        cap.register(&core);
+        Ok(Pool {
+            core,
+            element: PhantomData,
+        })
+    }
+
+    /// Leases `len` elements; no heap. Contents: zeros under [`Clear::OnReturn`], unspecified under [`Clear::Never`].
+    ///
+    /// # Errors
+    /// [`LeaseError::TooLong`] above the longest lease. The others cannot happen while leases stay within their debits, `bytes_max` and the cap, except
+    /// that a kernel without memory may refuse pages.
+    pub fn lease(&self, len: usize) -> Result<Lease<T>, LeaseError> {
+        let core = &self.core;
+        let class = core.class_of::<T>(len)?;
+        let slot = core.take(class)?;
+        // Initialised memory of the slot's own: committed by `take`, zero or `Pod` values of an earlier lease.
+        let address = core.classes[class].address(slot.index).cast::<T>();
+        Ok(Lease {
+            core: core.clone(),
+            address,
+            len,
+            dirty_len: len,
+            class,
+            slot,
+            discard: false,
+        })
+    }
+
+    /// The exact bytes that a lease of `len` elements takes: what to debit for it.
+    pub fn slot_bytes(&self, len: usize) -> Result<usize, LeaseError> {
+        Ok(self.core.classes[self.core.class_of::<T>(len)?].slot_bytes())
+    }
+
+    /// Commits `slots` idle slots for leases of `len` and makes them resident, so that the first requests find them warm.
+    pub fn warm(&self, len: usize, slots: usize) -> Result<(), LeaseError> {
+        let leases = (0..slots)
+            .map(|_| self.lease(len))
+            .collect::<Result<Vec<_>, _>>()?;
+        for lease in &leases {
+            let populated = self.core.classes[lease.class].populate(lease.slot.index);
+            populated.map_err(|error| LeaseError::Commit {
+                pool: self.name(),
+                error,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Gives back idle slots, largest first, until at most `idle_bytes_max` stay idle; returns the bytes freed.
+    pub fn trim(&self, idle_bytes_max: usize) -> usize {
+        let excess = self.stats().idle_bytes.saturating_sub(idle_bytes_max);
+        if excess == 0 {
+            0
+        } else {
+            self.core.cap.reclaim_from(&self.core, excess)
+        }
+    }
+
+    /// Counts over all sizes.
+    pub fn stats(&self) -> PoolStats {
+        let mut sum = PoolStats::default();
+        for (_, stats) in self.stats_by_size() {
+            sum.leased_slots += stats.leased_slots;
+            sum.leased_bytes += stats.leased_bytes;
+            sum.idle_slots += stats.idle_slots;
+            sum.idle_bytes += stats.idle_bytes;
+            sum.committed_bytes += stats.committed_bytes;
+            sum.hits += stats.hits;
+            sum.misses += stats.misses;
+            sum.discarded += stats.discarded;
+            sum.refused += stats.refused;
+        }
+        sum
+    }
+
+    /// Slot sizes in bytes, ascending, with the counts of each.
+    pub fn stats_by_size(&self) -> impl Iterator<Item = (usize, PoolStats)> {
+        self.core
+            .classes
+            .iter()
+            .map(|class| (class.slot_bytes(), class_stats(class)))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.core.config.name
+    }
+
+    /// Longest lease, in elements.
+    pub fn len_max(&self) -> usize {
+        self.core.config.len_max
+    }
+}
+
+/// Powers of two from one page to the longest lease.
+fn slot_sizes<T: Pod>(config: &PoolConfig) -> impl Iterator<Item = usize> {
+    const { assert!(size_of::<T>() > 0) };
+    let longest = config.len_max.saturating_mul(size_of::<T>()).max(page_bytes());
+    let largest = longest
+        .checked_next_power_of_two()
+        .unwrap_or(1 << (usize::BITS - 1));
+    (page_bytes().trailing_zeros()..=largest.trailing_zeros()).map(|shift| 1 << shift)
+}
+
+/// At least one slot of the size, else as many as `bytes_max` pays for.
+fn region_bytes(config: &PoolConfig, slot_bytes: usize) -> usize {
+    (config.bytes_max / slot_bytes).max(1).saturating_mul(slot_bytes)
+}
+
+fn class_stats(class: &Class) -> PoolStats {
+    let committed_bytes = class.committed_bytes();
+    let lists = class.lists();
+    PoolStats {
+        leased_slots: lists.leased_slots as usize,
+        leased_bytes: lists.leased_slots as usize * class.slot_bytes(),
+        idle_slots: lists.idle_slots as usize,
+        idle_bytes: lists.idle_slots as usize * class.slot_bytes(),
+        committed_bytes,
+        hits: lists.hits,
+        misses: lists.misses,
+        discarded: lists.discarded,
+        refused: lists.refused,
+    }
+}
+
+impl PoolCore {
+    fn class_of<T: Pod>(&self, len: usize) -> Result<usize, LeaseError> {
+        let PoolConfig {
+            name: pool, len_max, ..
+        } = self.config;
+        if len > len_max {
+            return Err(LeaseError::TooLong { pool, len, len_max });
+        }
+        let slot_bytes = (len * size_of::<T>()).next_power_of_two().max(page_bytes());
+        Ok((slot_bytes.trailing_zeros() - page_bytes().trailing_zeros()) as usize)
+    }
+
+    /// An idle slot, else a cold one with pages charged and committed.
+    fn take(&self, class: usize) -> Result<SlotId, LeaseError> {
+        let class = &self.classes[class];
+        let index = {
+            let mut lists = class.lists();
+            if let Some(index) = lists.pop_idle() {
+                lists.hits += 1;
+                return Ok(lists.stamp(index));
+            }
+            let exhausted = LeaseError::Exhausted {
+                pool: self.config.name,
+                slot_bytes: class.slot_bytes(),
+                slots: lists.slots(),
+            };
+            lists.pop_cold().ok_or(exhausted)?
+        };
+        let committed = self.commit(class, index);
+        let mut lists = class.lists();
+        if let Err(error) = committed {
+            lists.push_cold(index);
+            return Err(error);
+        }
+        lists.misses += 1;
+        Ok(lists.stamp(index))
+    }
+
+    fn commit(&self, class: &Class, index: u32) -> Result<(), LeaseError> {
+        let (pool, requested_bytes) = (self.config.name, class.slot_bytes());
+        self.cap
+            .charge(requested_bytes)
+            .map_err(|available_bytes| LeaseError::CapReached {
+                pool,
+                requested_bytes,
+                available_bytes,
+            })?;
+        class.commit(index).map_err(|error| {
+            self.cap.release(requested_bytes);
+            LeaseError::Commit { pool, error }
+        })
+    }
+
+    /// Takes a slot back. Its holder is gone; a discarded slot loses its pages before anyone can lease it.
+    fn put(&self, class: usize, slot: SlotId, discard: bool) {
+        let class = &self.classes[class];
+        let known = class.lists().unstamp(slot);
+        debug_assert!(known, "slot {slot:?} of pool {} returned twice", self.config.name);
+        if !known {
+            return;
+        }
+        if discard {
+            return self.put_discarded(class, slot.index);
+        }
+        class.lists().push_idle(slot.index);
+        self.cap.note_return();
+    }
+
+    fn put_discarded(&self, class: &Class, index: u32) {
+        let freed = class.give_back(index);
+        let mut lists = class.lists();
+        lists.discarded += 1;
+        if freed > 0 {
+            lists.push_cold(index);
+            self.cap.release(freed);
+            return;
+        }
+        // The kernel kept the pages: nobody may see what is in them.
+        // SAFETY: the slot is committed and in neither list, so it is ours alone until it is pushed.
+        unsafe { class.address(index).write_bytes(0, class.slot_bytes()) };
+        lists.push_idle(index);
+        self.cap.note_return();
+    }
+
+    /// Gives back idle slots, largest first, until at least `bytes` are freed; the caller holds the cap's list and credits it.
+    pub(crate) fn give_back_idle(&self, bytes: usize) -> usize {
+        let mut freed = 0;
+        for class in self.classes.iter().rev() {
+            while freed < bytes {
+                let Some(index) = class.lists().pop_idle() else {
+                    break;
+                };
+                let given = class.give_back(index);
+                let mut lists = class.lists();
+                if given == 0 {
+                    lists.push_idle(index);
+                    break;
+                }
+                lists.push_cold(index);
+                freed += given;
+            }
+        }
+        freed
+    }
+}
+
+impl Drop for PoolCore {
+    fn drop(&mut self) {
+        // Every lease holds the core, so all that is committed is idle.
+        self.cap
+            .release(self.classes.iter().map(Class::committed_bytes).sum());
+    }
+}
+
+/// A slot of `len` elements. Having one tells you: the slot is yours alone, its bytes are initialised, drop returns it.
+///
+/// It borrows nothing, so it can be stored, sent, and given to `bytes::Bytes::from_owner`.
+pub struct Lease<T: Pod> {
+    core: Arc<PoolCore>,
+    address: NonNull<T>,
+    len: usize,
+    /// What may have been written: the length asked for, whatever `truncate` did since.
+    dirty_len: usize,
+    class: usize,
+    slot: SlotId,
+    discard: bool,
+}
+
+// SAFETY: a lease owns its slot as a `Box<[T]>` would, and `T: Pod` is `Send`; the pool it returns to is behind locks.
+unsafe impl<T: Pod> Send for Lease<T> {}
+// SAFETY: shared access only reads, and `T: Pod` is `Sync`.
+unsafe impl<T: Pod> Sync for Lease<T> {}
+
+impl<T: Pod> Lease<T> {
+    /// Shortens the visible length; a longer `len` changes nothing. The slot, and what it costs, stay the same.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Bytes of the slot: what this lease costs.
+    pub fn slot_bytes(&self) -> usize {
+        self.core.classes[self.class].slot_bytes()
+    }
+
+    /// Returns the slot as a panic would: its pages are dropped, nobody sees its contents again.
+    pub fn discard(mut self) {
+        self.discard = true;
+    }
+}
+
+impl<T: Pod> Deref for Lease<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: the slot is committed, at least `len` elements long, page-aligned (so aligned for `T`), initialised (fresh pages are zero, reused ones hold
+        // `Pod` values without padding), and nobody else has it until drop.
+        unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Pod> DerefMut for Lease<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`, and `self` is borrowed uniquely.
+        unsafe { std::slice::from_raw_parts_mut(self.address.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Pod> AsRef<[T]> for Lease<T> {
+    fn as_ref(&self) -> &[T] {
+        self
+    }
+}
+
+impl<T: Pod> AsMut<[T]> for Lease<T> {
+    fn as_mut(&mut self) -> &mut [T] {
+        self
+    }
+}
+
+impl<T: Pod> fmt::Debug for Lease<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pool = self.core.config.name;
+        f.debug_struct("Lease")
+            .field("pool", &pool)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Pod> Drop for Lease<T> {
+    fn drop(&mut self) {
+        let discard = self.discard || std::thread::panicking();
+        if !discard && self.core.config.clear == Clear::OnReturn {
+            // SAFETY: the first `dirty_len` elements are in the slot, which is still ours alone; zero bytes are a `T`.
+            unsafe { self.address.write_bytes(0, self.dirty_len) };
+        }
+        self.core.put(self.class, self.slot, discard);
+    }
+}

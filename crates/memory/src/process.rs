@@ -1,0 +1,70 @@
+//! What the kernel says about this process, read without allocating.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Size of a page in bytes.
+pub fn page_bytes() -> usize {
+    static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
+    match PAGE_BYTES.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: a query without preconditions.
+            let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+            let bytes = usize::try_from(bytes).expect("the kernel knows its page size");
+            PAGE_BYTES.store(bytes, Ordering::Relaxed);
+            bytes
+        }
+        bytes => bytes,
+    }
+}
+
+/// Bytes of this process that are in memory (anonymous, file and shared), from `/proc/self/statm`. `None` where `/proc` is not mounted.
+///
+/// The kernel batches its counting by thread (up to 64 pages each), so small changes may show late.
+///
+/// ```
+/// assert!(plimsoll_memory::process::resident_bytes().unwrap() > 4096);
+/// ```
+pub fn resident_bytes() -> Option<usize> {
+    let mut buffer = [0u8; 128];
+    let text = read_into(c"/proc/self/statm", &mut buffer)?;
+    let pages: usize = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * page_bytes())
+}
+
+/// Reads the beginning of a small file into `buffer`.
+fn read_into<'a>(path: &std::ffi::CStr, buffer: &'a mut [u8]) -> Option<&'a str> {
+    // SAFETY: `path` ends in a nul byte.
+    let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if file < 0 {
+        return None;
+    }
+    // SAFETY: `buffer` is writable for its whole length.
+    let count = unsafe { libc::read(file, buffer.as_mut_ptr().cast(), buffer.len()) };
+    // SAFETY: `file` is ours and is not used again.
+    unsafe { libc::close(file) };
+    std::str::from_utf8(buffer.get(..usize::try_from(count).ok()?)?).ok()
+}
+
+/// The error of the last call into libc on this thread.
+pub(crate) fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_bytes_follow_touched_pages() {
+        let before = resident_bytes().unwrap();
+        let touched = std::hint::black_box(vec![1u8; 64 << 20]);
+        let after = resident_bytes().unwrap();
+        assert!(after >= before + (32 << 20), "{before} then {after}");
+        drop(touched);
+    }
+
+    #[test]
+    fn a_missing_file_is_none() {
+        assert_eq!(read_into(c"/proc/self/no-such-file", &mut [0; 8]), None);
+    }
+}
