@@ -1,0 +1,119 @@
+//! How an engine is set up, and the limits that follow.
+
+use std::sync::Arc;
+
+use crate::clock::{Clock, Nanos};
+use crate::plan::BillLine;
+
+/// A stage of a request's road, as the [`Probe`] sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Tokens and words are made.
+    Text,
+    /// Sequences are gathered into a pass.
+    Batch,
+    /// The encoder runs.
+    Forward,
+    /// Heads read the hidden states.
+    Heads,
+    /// Entities are put together, the answer is finished.
+    Finish,
+}
+
+impl Stage {
+    /// Its name in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Text => "text",
+            Stage::Batch => "batch",
+            Stage::Forward => "forward",
+            Stage::Heads => "heads",
+            Stage::Finish => "finish",
+        }
+    }
+}
+
+/// Called as each stage begins, on the thread that runs it. Drills and tests inject faults (a panic, a pause) through it.
+pub type Probe = Arc<dyn Fn(Stage) + Send + Sync>;
+
+/// A prompt: text that goes in front of every text of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// What requests call it.
+    pub name: String,
+    /// The text, as `"query: "`.
+    pub text: String,
+}
+
+/// Settings of an engine. Sizes are in bytes unless their name says otherwise.
+#[derive(Clone)]
+pub struct EngineConfig {
+    /// N: the whole process stays below it.
+    pub memory_limit_bytes: usize,
+    /// What the process holds outside the engine: binary, stacks, connections, allocator remainder, slack.
+    pub fixed: Vec<BillLine>,
+    /// Threads that run the text stage and the encoder.
+    pub workers: usize,
+    /// Tokens in one encoder pass.
+    pub batch_tokens_max: usize,
+    /// The longest body; `None`: 2,000,000 or what the budget gives, whichever is less.
+    pub body_bytes_max: Option<usize>,
+    /// Texts in one request.
+    pub inputs_max: usize,
+    /// Requests in flight.
+    pub requests_max: usize,
+    /// Requests that wait at the door for bytes.
+    pub waiting_max: usize,
+    /// Tokens in a sequence; `None`: what the model reads.
+    pub tokens_max: Option<usize>,
+    /// Tokens that neighbouring windows of a long text share.
+    pub window_overlap_tokens: usize,
+    /// Prompts, addressed by index.
+    pub prompts: Vec<Prompt>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Fault injection.
+    pub probe: Option<Probe>,
+}
+
+impl EngineConfig {
+    /// Settings for `memory_limit_bytes` with the defaults of the command line.
+    pub fn new(memory_limit_bytes: usize, clock: Arc<dyn Clock>) -> EngineConfig {
+        EngineConfig {
+            memory_limit_bytes,
+            fixed: Vec::new(),
+            workers: 1,
+            batch_tokens_max: 2048,
+            body_bytes_max: None,
+            inputs_max: 2048,
+            requests_max: 512,
+            waiting_max: 512,
+            tokens_max: None,
+            window_overlap_tokens: 64,
+            prompts: Vec::new(),
+            clock,
+            probe: None,
+        }
+    }
+}
+
+/// The limits that requests meet, settled at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes in a body.
+    pub body_bytes_max: usize,
+    /// Texts in a request.
+    pub inputs_max: usize,
+    /// Tokens in a sequence, specials and prompt included.
+    pub tokens_max: usize,
+    /// Tokens in a pass.
+    pub batch_tokens_max: usize,
+    /// Requests in flight.
+    pub requests_max: usize,
+    /// Requests waiting at the door.
+    pub waiting_max: usize,
+    /// How long a request may wait at the door.
+    pub admission_wait: Nanos,
+    /// Bytes of an answer chunk.
+    pub chunk_bytes: usize,
+}

@@ -1,0 +1,455 @@
+//! The engine: one model, one ledger, one table of requests. Shared by every task and worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_encoder::Model;
+use plimsoll_memory::{Lease, Ledger, Owner, PoolStats};
+use plimsoll_text::segment::Segmenter;
+use plimsoll_text::{EncodeOptions, TokenSlots, Tokenizer, Truncation};
+
+use crate::berth::Berths;
+use crate::clock::{Clock, Nanos};
+use crate::config::{EngineConfig, Limits, Probe, Prompt, Stage};
+use crate::error::{Refusal, StartError};
+use crate::gate::{Gate, Held};
+use crate::inputs::{Input, InputTable};
+use crate::need::{Known, Rates, need};
+use crate::plan::{self, Plan};
+use crate::pools::{self, Pools};
+use crate::queue::Queue;
+use crate::request::{Ask, JobOptions, PromptId, Tasks};
+use crate::ticket::{Admission, Job, Ticket};
+use crate::work::{Features, Labels, Progress, Times, Tokens, Work};
+use crate::worker::Worker;
+
+/// Who the requests' bytes are debited to.
+const REQUESTS: Owner = Owner::new(0, "requests");
+
+/// The engine. It has no threads, does no I/O and does not ask what time it is.
+pub struct Engine {
+    model: Model,
+    tokenizer: Tokenizer,
+    segmenter: Segmenter,
+    plan: Plan,
+    rates: Rates,
+    can: Tasks,
+    arena_bytes: usize,
+    window_overlap_tokens: usize,
+    specials: Specials,
+    prompts: Vec<(Prompt, Vec<u32>)>,
+    pools: Pools,
+    gate: Arc<Gate>,
+    queue: Queue,
+    berths: Berths,
+    clock: Arc<dyn Clock>,
+    probe: Option<Probe>,
+}
+
+/// The special tokens around a single text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Specials {
+    pub(crate) lead: Vec<u32>,
+    pub(crate) tail: Vec<u32>,
+}
+
+/// Counts of the slots of one kind.
+#[derive(Clone, Copy, Debug)]
+pub struct KindStats {
+    /// The kind.
+    pub kind: &'static str,
+    /// Its counts.
+    pub stats: PoolStats,
+}
+
+impl Engine {
+    /// Builds an engine: draws up the plan, reserves the address space, commits nothing yet.
+    ///
+    /// # Errors
+    /// When the budget cannot hold the weights and one longest request, when the tokenizer does not fit the model, when the
+    /// system refuses the reservation.
+    pub fn new(config: EngineConfig, model: Model, tokenizer: Tokenizer) -> Result<Arc<Engine>, StartError> {
+        let info = model.info();
+        if tokenizer.vocab_size() > info.vocab_size {
+            return Err(StartError::VocabMismatch {
+                tokenizer: tokenizer.vocab_size(),
+                model: info.vocab_size,
+            });
+        }
+        let segmenter = Segmenter::embedded();
+        let can = tasks_of(&model);
+        let rates = rates_of(&model, &tokenizer, &segmenter);
+        let priced = plan::draw(&config, &model, rates, can)?;
+        let limits = priced.plan.limits;
+        let memory = |error: &dyn std::fmt::Display| StartError::Memory(error.to_string());
+        let pools = Pools::new(
+            &priced.longest,
+            limits.chunk_bytes,
+            priced.plan.request_slots_bytes,
+        )
+        .map_err(|e| memory(&e))?;
+        let ledger = Ledger::new(priced.plan.request_slots_bytes);
+        let gate = Gate::new(
+            ledger,
+            REQUESTS,
+            Arc::clone(&config.clock),
+            limits.requests_max,
+            limits.waiting_max,
+        );
+        let specials = find_specials(&tokenizer);
+        let prompts = config
+            .prompts
+            .iter()
+            .map(|prompt| (prompt.clone(), bare_ids(&tokenizer, &prompt.text)))
+            .collect();
+        Ok(Arc::new(Engine {
+            queue: Queue::new(limits.requests_max, limits.batch_tokens_max),
+            berths: Berths::new(limits.requests_max),
+            window_overlap_tokens: config.window_overlap_tokens.min(limits.tokens_max / 4),
+            arena_bytes: priced.arena_bytes,
+            rates: priced.rates,
+            plan: priced.plan,
+            clock: config.clock,
+            probe: config.probe,
+            model,
+            tokenizer,
+            segmenter,
+            can,
+            specials,
+            prompts,
+            pools,
+            gate,
+        }))
+    }
+
+    /// The bill.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The limits that requests meet.
+    pub fn limits(&self) -> &Limits {
+        &self.plan.limits
+    }
+
+    /// The tasks that this model can do.
+    pub fn can(&self) -> Tasks {
+        self.can
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Index of the prompt called `name`.
+    pub fn prompt(&self, name: &str) -> Option<PromptId> {
+        self.prompts
+            .iter()
+            .position(|(prompt, _)| prompt.name == name)
+            .map(PromptId)
+    }
+
+    /// The time, by the clock that the engine was given.
+    pub fn now(&self) -> Nanos {
+        self.clock.now()
+    }
+
+    /// Asks to be let in, before the body is read.
+    pub fn admit(self: &Arc<Self>, ask: Ask) -> Admission {
+        Admission::new(Arc::clone(self), ask)
+    }
+
+    /// Hands an admitted request to the workers.
+    pub fn submit(&self, ticket: Ticket, options: JobOptions, deadline: Nanos) -> Job {
+        ticket.submit(options, deadline)
+    }
+
+    /// A worker; the caller gives it a thread.
+    ///
+    /// # Errors
+    /// When the system refuses its arena.
+    pub fn worker(self: &Arc<Self>) -> Result<Worker, StartError> {
+        Worker::new(Arc::clone(self))
+    }
+
+    /// Sleeps until there may be work for a worker, at most `timeout`.
+    pub fn wait_for_work(&self, timeout: Duration) {
+        self.queue.wait(timeout);
+    }
+
+    /// Refuses new requests from now on; those inside go on.
+    pub fn drain(&self) {
+        self.gate.drain();
+        self.queue.ring();
+    }
+
+    /// The exact ledger of requests.
+    pub fn ledger(&self) -> &Ledger {
+        self.gate.ledger()
+    }
+
+    /// Requests inside.
+    pub fn requests_inside(&self) -> usize {
+        self.gate.inside()
+    }
+
+    /// Requests that wait at the door.
+    pub fn requests_waiting(&self) -> usize {
+        self.gate.waiting()
+    }
+
+    /// Jobs that wait for a worker.
+    pub fn queue_len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Counts by kind of slot.
+    pub fn pool_stats(&self) -> [KindStats; 9] {
+        let of = |kind, stats| KindStats { kind, stats };
+        let p = &self.pools;
+        [
+            of(p.bodies.name(), p.bodies.stats()),
+            of(p.inputs.name(), p.inputs.stats()),
+            of(p.ids.name(), p.ids.stats()),
+            of(p.tokens.name(), p.tokens.stats()),
+            of(p.words.name(), p.words.stats()),
+            of(p.labels.name(), p.labels.stats()),
+            of(p.features.name(), p.features.stats()),
+            of(p.scratch.name(), p.scratch.stats()),
+            of(p.chunks.name(), p.chunks.stats()),
+        ]
+    }
+
+    /// Gives every idle slot back to the system; returns the bytes freed.
+    pub fn trim(&self) -> usize {
+        self.pools.cap().trim_all()
+    }
+
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    pub(crate) fn berths(&self) -> &Berths {
+        &self.berths
+    }
+
+    pub(crate) fn segmenter(&self) -> &Segmenter {
+        &self.segmenter
+    }
+
+    pub(crate) fn specials(&self) -> &Specials {
+        &self.specials
+    }
+
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    pub(crate) fn arena_bytes(&self) -> usize {
+        self.arena_bytes
+    }
+
+    pub(crate) fn window_overlap_tokens(&self) -> usize {
+        self.window_overlap_tokens
+    }
+
+    pub(crate) fn prompt_tokens(&self, id: PromptId) -> &[u32] {
+        &self.prompts[id.0].1
+    }
+
+    pub(crate) fn entity_label(&self, index: usize) -> &str {
+        self.model
+            .info()
+            .token_head
+            .as_ref()
+            .map_or("", |labels| labels.entity(index))
+    }
+
+    pub(crate) fn chunk_slot_bytes(&self) -> usize {
+        pools::slot::<u8>(self.limits().chunk_bytes)
+    }
+
+    pub(crate) fn probe(&self, stage: Stage) {
+        if let Some(probe) = &self.probe {
+            probe(stage);
+        }
+    }
+
+    /// Bytes to debit for `tasks` over what is known.
+    pub(crate) fn price(&self, tasks: Tasks, known: Known) -> usize {
+        pools::bytes(
+            &need(self.limits(), &self.rates, tasks, known),
+            self.limits().chunk_bytes,
+        )
+    }
+
+    /// Refuses what could never fit.
+    pub(crate) fn check_size(&self, body_bytes: usize, needed_bytes: usize) -> Result<(), Refusal> {
+        let body_bytes_max = self.limits().body_bytes_max;
+        let available_bytes = self.plan.request_slots_bytes;
+        if body_bytes > body_bytes_max {
+            return Err(Refusal::BodyTooLarge {
+                body_bytes,
+                body_bytes_max,
+            });
+        }
+        if needed_bytes > available_bytes {
+            return Err(Refusal::TooLarge {
+                body_bytes,
+                needed_bytes,
+                available_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn new_work(
+        &self,
+        body: Lease<u8>,
+        inputs: InputTable,
+        ids: Option<Lease<u32>>,
+        held: Held,
+        options: JobOptions,
+        deadline: Nanos,
+    ) -> Work {
+        Work {
+            body,
+            inputs,
+            ids,
+            tokens: Tokens::default(),
+            words: None,
+            labels: Labels::default(),
+            features: Features::default(),
+            options,
+            times: Times {
+                submitted: self.now(),
+                deadline,
+                ..Times::default()
+            },
+            progress: Progress::default(),
+            text_taken: false,
+            held,
+        }
+    }
+
+    /// Gives up a place and all that is left in it.
+    pub(crate) fn vacate(&self, berth: u32) {
+        let left = self.berths.lock(berth).reset();
+        drop(left);
+        self.gate.leave(berth);
+    }
+}
+
+fn tasks_of(model: &Model) -> Tasks {
+    let info = model.info();
+    let mut can = Tasks::WORDS
+        .with(Tasks::TOKENS)
+        .with(Tasks::TOKEN_EMBEDDINGS)
+        .with(Tasks::EMBEDDING);
+    if info.sequence_head.is_some() {
+        can = can.with(Tasks::CLASSES);
+    }
+    if info.token_head.is_some() {
+        can = can.with(Tasks::ENTITIES);
+    }
+    can
+}
+
+fn rates_of(model: &Model, tokenizer: &Tokenizer, segmenter: &Segmenter) -> Rates {
+    let info = model.info();
+    let at = |bytes: usize| tokenizer.scratch_bytes(bytes).max(segmenter.scratch_bytes(bytes));
+    let scratch_fixed = at(0);
+    // A line above both functions: the steepest chord from 0 over every scale that a body can have.
+    let scratch_per_byte = (0..32)
+        .map(|shift| 1_usize << shift)
+        .map(|n| (at(n) - scratch_fixed).div_ceil(n))
+        .max()
+        .unwrap_or(0);
+    Rates {
+        hidden: info.hidden,
+        classes: info.sequence_head.as_ref().map_or(0, |head| head.labels.len()),
+        scratch_per_byte,
+        scratch_fixed,
+    }
+}
+
+fn encode_small(tokenizer: &Tokenizer, text: &str, add_special_tokens: bool) -> Vec<(u32, bool)> {
+    let capacity = 4 * text.len() + 16;
+    let mut scratch = vec![0; tokenizer.scratch_bytes(text.len())];
+    let (mut ids, mut starts, mut ends, mut types) = (
+        vec![0; capacity],
+        vec![0; capacity],
+        vec![0; capacity],
+        vec![0; capacity],
+    );
+    let mut out = TokenSlots {
+        ids: &mut ids,
+        starts: &mut starts,
+        ends: &mut ends,
+        types: &mut types,
+    };
+    let options = EncodeOptions {
+        add_special_tokens,
+        tokens_max: capacity,
+        truncation: Truncation::Right,
+        count_all: false,
+    };
+    let count = tokenizer
+        .encode(text, &options, &mut scratch, &mut out)
+        .map_or(0, |encoded| encoded.count);
+    ids[..count]
+        .iter()
+        .map(|&id| (id, tokenizer.is_special(id)))
+        .collect()
+}
+
+fn bare_ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    encode_small(tokenizer, text, false)
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect()
+}
+
+/// The special tokens before and after a text, seen on one that is certain to make ordinary tokens.
+fn find_specials(tokenizer: &Tokenizer) -> Specials {
+    let tokens = encode_small(tokenizer, "a", true);
+    let lead = tokens.iter().take_while(|(_, special)| *special).count();
+    let tail = tokens
+        .iter()
+        .rev()
+        .take_while(|(_, special)| *special)
+        .count()
+        .min(tokens.len() - lead);
+    let ids = |range: &[(u32, bool)]| range.iter().map(|&(id, _)| id).collect();
+    Specials {
+        lead: ids(&tokens[..lead]),
+        tail: ids(&tokens[tokens.len() - tail..]),
+    }
+}
+
+/// An input's token range less its special tokens.
+pub(crate) fn content(
+    specials: &Specials,
+    input: &Input,
+    add_special_tokens: bool,
+) -> std::ops::Range<usize> {
+    let range = input.tokens.range();
+    if !add_special_tokens {
+        return range;
+    }
+    range.start + specials.lead.len()..range.end - specials.tail.len()
+}

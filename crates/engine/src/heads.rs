@@ -1,0 +1,95 @@
+//! The heads: every task reads the same hidden states, where the encoder left them.
+
+use std::ops::Range;
+
+use plimsoll_encoder::{Hidden, Model};
+
+use crate::config::Limits;
+use crate::pass::Part;
+use crate::request::Tasks;
+use crate::work::Work;
+
+/// Room for the labels of one sequence and for one vector before it is cut to fewer dimensions.
+pub(crate) struct Staging {
+    vector: Vec<f32>,
+    labels: Vec<u16>,
+    scores: Vec<f32>,
+}
+
+impl Staging {
+    pub(crate) fn new(limits: &Limits, hidden: usize) -> Staging {
+        let tokens = limits.tokens_max;
+        Staging {
+            vector: vec![0.0; hidden],
+            labels: vec![0; tokens],
+            scores: vec![0.0; tokens],
+        }
+    }
+
+    pub(crate) fn bytes(limits: &Limits, hidden: usize) -> usize {
+        hidden * size_of::<f32>() + limits.tokens_max * (size_of::<u16>() + size_of::<f32>())
+    }
+}
+
+/// Runs the heads that `work` asks for over one of its sequences.
+pub(crate) fn run(model: &Model, hidden: &Hidden<'_>, part: &Part, work: &mut Work, staging: &mut Staging) {
+    let tasks = work.options.tasks;
+    let rows = part.rows.clone();
+    if part.nth == 0 {
+        if tasks.has(Tasks::EMBEDDING) {
+            embed(model, hidden, rows.clone(), part.input, work, &mut staging.vector);
+        }
+        if tasks.has(Tasks::CLASSES) {
+            model.classify(hidden, rows.clone(), work.features.logits_mut(part.input));
+        }
+        if tasks.has(Tasks::TOKEN_EMBEDDINGS) {
+            let input = work.inputs.get(part.input);
+            work.features
+                .rows_mut(&input)
+                .copy_from_slice(hidden.rows(rows.clone()));
+        }
+    }
+    if tasks.has(Tasks::ENTITIES) {
+        label(model, hidden, part, work, staging);
+    }
+}
+
+fn embed(
+    model: &Model,
+    hidden: &Hidden<'_>,
+    rows: Range<usize>,
+    input: usize,
+    work: &mut Work,
+    vector: &mut [f32],
+) {
+    let normalize = work.options.normalize;
+    let out = work.features.embedding_mut(input);
+    if out.len() == vector.len() {
+        model.pool(hidden, rows, normalize, out);
+        return;
+    }
+    // Fewer dimensions: cut first, then scale what is left to length 1.
+    model.pool(hidden, rows, false, vector);
+    let len = out.len();
+    out.copy_from_slice(&vector[..len]);
+    if normalize {
+        let norm = out.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+        out.iter_mut().for_each(|x| *x /= norm);
+    }
+}
+
+/// Labels the content of the sequence and keeps the part that is this window's own.
+fn label(model: &Model, hidden: &Hidden<'_>, part: &Part, work: &mut Work, staging: &mut Staging) {
+    let window = part.window;
+    let first = part.rows.start + window.lead_len + window.prompt_len;
+    let (labels, scores) = (
+        &mut staging.labels[..window.content_len],
+        &mut staging.scores[..window.content_len],
+    );
+    model.label_tokens(hidden, first..first + window.content_len, labels, scores);
+    let own = window.own_start..window.own_end;
+    let from = own.start - window.content_start..own.end - window.content_start;
+    let all = work.labels.all_mut();
+    all.labels[own.clone()].copy_from_slice(&labels[from.clone()]);
+    all.scores[own].copy_from_slice(&scores[from]);
+}

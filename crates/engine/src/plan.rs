@@ -1,0 +1,244 @@
+//! The plan of the budget: where each of the N bytes goes.
+//!
+//! N = what the process holds outside the engine + weights + one scratch arena a worker + the tables + the slots of requests. The first
+//! terms are fixed at start; what is left is the ledger's limit. A budget that cannot hold the weights and one longest request
+//! is refused at start.
+
+use plimsoll_encoder::{BatchShape, Model};
+
+use crate::berth::Cell;
+use crate::config::{EngineConfig, Limits};
+use crate::error::StartError;
+use crate::need::{Known, Need, Rates, need};
+use crate::pools;
+use crate::request::Tasks;
+
+/// The longest body when nobody says otherwise and the budget allows it.
+const BODY_BYTES_DEFAULT: usize = 2_000_000;
+/// A default payload limit is halved down to this before the budget is called too small.
+const BODY_BYTES_LEAST: usize = 16 * 1024;
+/// One chunk of answer.
+const CHUNK_BYTES: usize = 16 * 1024;
+/// How long a request may wait at the door for bytes.
+const ADMISSION_WAIT_MS: u64 = 10;
+
+/// One line of the bill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BillLine {
+    /// Who owns the bytes.
+    pub owner: &'static str,
+    /// How many of them.
+    pub count: usize,
+    /// Bytes of each.
+    pub each_bytes: usize,
+}
+
+impl BillLine {
+    /// `count` times `each_bytes`.
+    pub fn total_bytes(&self) -> usize {
+        self.count * self.each_bytes
+    }
+}
+
+/// The bill: its lines sum to the limit exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// N.
+    pub limit_bytes: usize,
+    /// Owner by owner; the last line is what requests share.
+    pub lines: Vec<BillLine>,
+    /// What requests share: the ledger's limit.
+    pub request_slots_bytes: usize,
+    /// What the longest request that is let in may need.
+    pub longest_request_bytes: usize,
+    /// The limits that follow.
+    pub limits: Limits,
+}
+
+/// Everything that must be known of a model to price requests.
+pub(crate) struct Priced {
+    pub(crate) plan: Plan,
+    pub(crate) rates: Rates,
+    /// The longest slots of any request.
+    pub(crate) longest: Need,
+    /// Bytes of one worker's arena.
+    pub(crate) arena_bytes: usize,
+}
+
+/// Draws up the plan.
+pub(crate) fn draw(
+    config: &EngineConfig,
+    model: &Model,
+    rates: Rates,
+    can: Tasks,
+) -> Result<Priced, StartError> {
+    let info = model.info();
+    let tokens_max = config
+        .tokens_max
+        .unwrap_or(info.tokens_max)
+        .min(info.tokens_max)
+        .min(config.batch_tokens_max);
+    check(config, tokens_max)?;
+    let mut limits = Limits {
+        body_bytes_max: config.body_bytes_max.unwrap_or(BODY_BYTES_DEFAULT),
+        inputs_max: config.inputs_max,
+        tokens_max,
+        batch_tokens_max: config.batch_tokens_max,
+        requests_max: config.requests_max,
+        waiting_max: config.waiting_max,
+        admission_wait: crate::Nanos::from_ms(ADMISSION_WAIT_MS),
+        chunk_bytes: CHUNK_BYTES,
+    };
+    let shape = batch_shape(&limits);
+    let arena_bytes = model.forward_scratch(shape).bytes();
+    let mut lines = config.fixed.clone();
+    let weight_bytes = info.weight_bytes.mapped + info.weight_bytes.converted;
+    lines.push(BillLine {
+        owner: "weights",
+        count: 1,
+        each_bytes: weight_bytes,
+    });
+    lines.push(BillLine {
+        owner: "hidden states",
+        count: config.workers,
+        each_bytes: arena_bytes,
+    });
+    lines.push(BillLine {
+        owner: "batch tables",
+        count: config.workers,
+        each_bytes: crate::pass::table_bytes(&limits, info.hidden),
+    });
+    let place = size_of::<std::sync::Mutex<Cell>>() + 4 * size_of::<u32>();
+    lines.push(BillLine {
+        owner: "request table",
+        count: config.requests_max,
+        each_bytes: place,
+    });
+    let fixed: usize = lines.iter().map(BillLine::total_bytes).sum();
+    let slots = config.memory_limit_bytes.saturating_sub(fixed);
+
+    let common = can.with(Tasks::WORDS).without(Tasks::TOKEN_EMBEDDINGS);
+    let mut request_bytes = longest_bytes(&limits, &rates, common);
+    while request_bytes > slots
+        && config.body_bytes_max.is_none()
+        && limits.body_bytes_max / 2 >= BODY_BYTES_LEAST
+    {
+        limits.body_bytes_max /= 2;
+        request_bytes = longest_bytes(&limits, &rates, common);
+    }
+    if request_bytes > slots {
+        let needed_bytes = fixed + request_bytes;
+        return Err(StartError::LimitTooSmall {
+            limit_bytes: config.memory_limit_bytes,
+            needed_bytes,
+            weight_bytes,
+            request_bytes,
+            shortfall_bytes: needed_bytes - config.memory_limit_bytes,
+        });
+    }
+    lines.push(BillLine {
+        owner: "request slots",
+        count: 1,
+        each_bytes: slots,
+    });
+    let longest = longest_need(&limits, &rates, can.with(Tasks::WORDS), slots);
+    let plan = Plan {
+        limit_bytes: config.memory_limit_bytes,
+        lines,
+        request_slots_bytes: slots,
+        longest_request_bytes: request_bytes,
+        limits,
+    };
+    Ok(Priced {
+        plan,
+        rates,
+        longest,
+        arena_bytes,
+    })
+}
+
+/// The largest pass.
+pub(crate) fn batch_shape(limits: &Limits) -> BatchShape {
+    BatchShape {
+        tokens: limits.batch_tokens_max,
+        sequences: crate::pass::sequences_max(limits),
+        tokens_longest: limits.tokens_max,
+    }
+}
+
+fn check(config: &EngineConfig, tokens_max: usize) -> Result<(), StartError> {
+    let settings = [
+        ("workers", config.workers, 1, "at least one worker is needed"),
+        (
+            "max-batch-tokens",
+            config.batch_tokens_max,
+            8,
+            "a pass must hold one short sequence",
+        ),
+        (
+            "max-client-batch-size",
+            config.inputs_max,
+            1,
+            "a request carries at least one text",
+        ),
+        (
+            "max-concurrent-requests",
+            config.requests_max,
+            1,
+            "at least one request must get in",
+        ),
+        (
+            "tokens_max",
+            tokens_max,
+            8,
+            "a sequence must hold its special tokens and a few more",
+        ),
+        (
+            "payload-limit",
+            config.body_bytes_max.unwrap_or(BODY_BYTES_LEAST),
+            64,
+            "a body must hold one short text",
+        ),
+    ];
+    match settings.iter().find(|(_, value, least, _)| value < least) {
+        Some(&(name, value, _, reason)) => Err(StartError::Setting { name, value, reason }),
+        None => Ok(()),
+    }
+}
+
+fn longest_bytes(limits: &Limits, rates: &Rates, tasks: Tasks) -> usize {
+    pools::bytes(
+        &need(
+            limits,
+            rates,
+            tasks,
+            Known::before_the_body(limits, tasks, limits.body_bytes_max),
+        ),
+        limits.chunk_bytes,
+    )
+}
+
+/// The longest slot of each kind that any request that fits may lease.
+fn longest_need(limits: &Limits, rates: &Rates, tasks: Tasks, slots_bytes: usize) -> Need {
+    let whole = need(
+        limits,
+        rates,
+        tasks,
+        Known::before_the_body(limits, tasks, limits.body_bytes_max),
+    );
+    let cut_tasks = tasks.without(Tasks::ENTITIES.with(Tasks::TOKENS));
+    let cut = need(
+        limits,
+        rates,
+        cut_tasks,
+        Known::before_the_body(limits, cut_tasks, limits.body_bytes_max),
+    );
+    Need {
+        tokens: whole.tokens.max(cut.tokens),
+        features: whole
+            .features
+            .max(cut.features)
+            .min(slots_bytes / size_of::<f32>()),
+        ..whole
+    }
+}

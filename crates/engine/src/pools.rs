@@ -1,0 +1,153 @@
+//! One pool for each kind of work, never shared across kinds.
+
+use plimsoll_memory::{
+    Clear, CommitCap, Lease, LeaseError, Pod, Pool, PoolConfig, Reservation, ReserveError,
+};
+
+use crate::inputs::Input;
+use crate::need::Need;
+use crate::work::{LABEL_BYTES, TOKEN_BYTES};
+
+/// The pools of an engine.
+pub(crate) struct Pools {
+    pub(crate) bodies: Pool<u8>,
+    pub(crate) inputs: Pool<Input>,
+    pub(crate) ids: Pool<u32>,
+    pub(crate) tokens: Pool<u8>,
+    pub(crate) words: Pool<u32>,
+    pub(crate) labels: Pool<u8>,
+    pub(crate) features: Pool<f32>,
+    pub(crate) scratch: Pool<u8>,
+    pub(crate) chunks: Pool<u8>,
+    cap: CommitCap,
+}
+
+impl Pools {
+    /// Pools that together commit at most `bytes_max`, with leases up to `longest`.
+    pub(crate) fn new(longest: &Need, chunk_bytes: usize, bytes_max: usize) -> Result<Pools, ReserveError> {
+        let config = |name, len_max: usize| PoolConfig {
+            name,
+            len_max: len_max.max(1),
+            bytes_max,
+            clear: Clear::Never,
+        };
+        let configs = [
+            config("bodies", longest.body),
+            config("inputs", longest.inputs),
+            config("ids", longest.ids),
+            config("tokens", longest.tokens * TOKEN_BYTES),
+            config("words", longest.words),
+            config("labels", longest.labels * LABEL_BYTES),
+            config("features", longest.features),
+            config("text scratch", longest.scratch),
+            config("answer chunks", chunk_bytes),
+        ];
+        let [
+            bodies,
+            inputs,
+            ids,
+            tokens,
+            words,
+            labels,
+            features,
+            scratch,
+            chunks,
+        ] = configs;
+        let bytes = [bodies, tokens, labels, scratch, chunks]
+            .iter()
+            .map(Pool::<u8>::reserve_bytes)
+            .sum::<usize>()
+            + [ids, words].iter().map(Pool::<u32>::reserve_bytes).sum::<usize>()
+            + Pool::<Input>::reserve_bytes(&inputs)
+            + Pool::<f32>::reserve_bytes(&features);
+        let reservation = Reservation::new(bytes)?;
+        let cap = CommitCap::new(bytes_max);
+        Ok(Pools {
+            bodies: Pool::new(&reservation, &cap, bodies)?,
+            inputs: Pool::new(&reservation, &cap, inputs)?,
+            ids: Pool::new(&reservation, &cap, ids)?,
+            tokens: Pool::new(&reservation, &cap, tokens)?,
+            words: Pool::new(&reservation, &cap, words)?,
+            labels: Pool::new(&reservation, &cap, labels)?,
+            features: Pool::new(&reservation, &cap, features)?,
+            scratch: Pool::new(&reservation, &cap, scratch)?,
+            chunks: Pool::new(&reservation, &cap, chunks)?,
+            cap,
+        })
+    }
+
+    /// The cap that all of them share.
+    pub(crate) fn cap(&self) -> &CommitCap {
+        &self.cap
+    }
+}
+
+/// Exact bytes of the slots that `need` leases: what the door debits.
+pub(crate) fn bytes(need: &Need, chunk_bytes: usize) -> usize {
+    slot::<u8>(need.body.max(1))
+        + slot::<Input>(need.inputs.max(1))
+        + slot::<u32>(need.ids)
+        + slot::<u8>(need.tokens * TOKEN_BYTES)
+        + slot::<u32>(need.words)
+        + slot::<u8>(need.labels * LABEL_BYTES)
+        + slot::<f32>(need.features)
+        + slot::<u8>(need.scratch)
+        + need.chunks * slot::<u8>(chunk_bytes)
+}
+
+/// Leases nothing for a length of 0.
+pub(crate) fn lease<T: Pod>(pool: &Pool<T>, len: usize) -> Result<Option<Lease<T>>, LeaseError> {
+    if len == 0 {
+        Ok(None)
+    } else {
+        pool.lease(len).map(Some)
+    }
+}
+
+/// The smallest slot of a pool: one page.
+const SLOT_BYTES_MIN: usize = 4096;
+
+/// Bytes of the slot that holds `len` elements, as [`Pool::slot_bytes`] gives them.
+pub(crate) fn slot<T>(len: usize) -> usize {
+    match len {
+        0 => 0,
+        len => (len * size_of::<T>()).next_power_of_two().max(SLOT_BYTES_MIN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_door_prices_slots_as_the_pools_make_them() {
+        let need = Need {
+            body: 1 << 20,
+            inputs: 64,
+            features: 5000,
+            ..Need::default()
+        };
+        let pools = Pools::new(&need, 16384, 1 << 24).unwrap();
+        for len in [1, 4096, 4097, 70_000, 1 << 20] {
+            assert_eq!(
+                pools.bodies.slot_bytes(len).unwrap(),
+                slot::<u8>(len),
+                "{len} bytes"
+            );
+        }
+        for len in [1, 1024, 1025, 5000] {
+            assert_eq!(
+                pools.features.slot_bytes(len).unwrap(),
+                slot::<f32>(len),
+                "{len} features"
+            );
+        }
+        for len in [1, 63, 64] {
+            assert_eq!(
+                pools.inputs.slot_bytes(len).unwrap(),
+                slot::<Input>(len),
+                "{len} inputs"
+            );
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The two lines inside: jobs whose text is to be read, and jobs with sequences for the encoder. First come, first served.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// What a worker should do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Read the text of this job.
+    Text(u32),
+    /// Gather a pass.
+    Pass,
+    /// Nothing to do.
+    Nothing,
+}
+
+/// The lines, in room reserved at start: each job stands in each line at most once.
+pub(crate) struct Lines {
+    pub(crate) text: VecDeque<u32>,
+    pub(crate) ready: VecDeque<u32>,
+    /// Tokens of the sequences that wait in `ready`.
+    pub(crate) ready_tokens: usize,
+}
+
+/// The lines and the bell that wakes workers.
+pub(crate) struct Queue {
+    lines: Mutex<Lines>,
+    bell: Condvar,
+    batch_tokens_max: usize,
+}
+
+impl Queue {
+    pub(crate) fn new(jobs_max: usize, batch_tokens_max: usize) -> Queue {
+        let line = || VecDeque::with_capacity(jobs_max);
+        let lines = Lines {
+            text: line(),
+            ready: line(),
+            ready_tokens: 0,
+        };
+        Queue {
+            lines: Mutex::new(lines),
+            bell: Condvar::new(),
+            batch_tokens_max,
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A job's text waits.
+    pub(crate) fn push_text(&self, job: u32) {
+        self.lock().text.push_back(job);
+        self.bell.notify_one();
+    }
+
+    /// A job's sequences wait.
+    pub(crate) fn push_ready(&self, job: u32, tokens: usize) {
+        let mut lines = self.lock();
+        lines.ready.push_back(job);
+        lines.ready_tokens += tokens;
+        self.bell.notify_one();
+    }
+
+    /// Takes a job out of both lines.
+    pub(crate) fn remove(&self, job: u32) {
+        let mut lines = self.lock();
+        lines.text.retain(|&waiting| waiting != job);
+        lines.ready.retain(|&waiting| waiting != job);
+        if lines.ready.is_empty() {
+            lines.ready_tokens = 0;
+        }
+    }
+
+    /// Text first while a pass would not be full: reading is quick and lets more texts share the pass.
+    pub(crate) fn next(&self) -> Next {
+        let mut lines = self.lock();
+        if lines.ready_tokens < self.batch_tokens_max
+            && let Some(job) = lines.text.pop_front()
+        {
+            return Next::Text(job);
+        }
+        if lines.ready.is_empty() {
+            Next::Nothing
+        } else {
+            Next::Pass
+        }
+    }
+
+    /// Jobs that wait for a worker.
+    pub(crate) fn len(&self) -> usize {
+        let lines = self.lock();
+        lines.text.len() + lines.ready.len()
+    }
+
+    /// Sleeps until there may be work, at most `timeout`.
+    pub(crate) fn wait(&self, timeout: Duration) {
+        let lines = self.lock();
+        if lines.text.is_empty() && lines.ready.is_empty() {
+            drop(self.bell.wait_timeout(lines, timeout));
+        }
+    }
+
+    /// Wakes every worker.
+    pub(crate) fn ring(&self) {
+        self.bell.notify_all();
+    }
+}

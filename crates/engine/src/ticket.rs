@@ -1,0 +1,287 @@
+//! From the door to the queue: [`Admission`] waits for bytes, [`Ticket`] holds them while the body comes in, [`Job`] waits for
+//! the answer. Dropping any of them gives everything back.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use plimsoll_memory::Lease;
+
+use crate::answer::Answer;
+use crate::clock::Nanos;
+use crate::engine::Engine;
+use crate::error::{BodyTooLong, JobError, Refusal};
+use crate::gate::{Entry, Grant, Held};
+use crate::inputs::{InputTable, Inputs};
+use crate::need::Known;
+use crate::pools::lease;
+use crate::request::{Ask, JobOptions};
+
+/// Waits for its turn at the door. Resolves to a [`Ticket`] or a [`Refusal`].
+///
+/// It does not know the time: whoever polls it decides when it has waited long enough ([`Admission::wait`] says how long is
+/// meant) and asks [`Admission::give_up`] for the refusal.
+pub struct Admission {
+    engine: Arc<Engine>,
+    known: Known,
+    bytes: usize,
+    state: State,
+}
+
+enum State {
+    Refused(Option<Refusal>),
+    Inside(Option<Grant>),
+    InLine(u64),
+    Over,
+}
+
+impl Admission {
+    pub(crate) fn new(engine: Arc<Engine>, ask: Ask) -> Admission {
+        let limits = engine.limits();
+        let body_bytes = ask.body_bytes.unwrap_or(limits.body_bytes_max);
+        let known = Known::before_the_body(limits, ask.tasks, body_bytes);
+        let bytes = engine.price(ask.tasks, known);
+        let state = match engine
+            .check_size(body_bytes, bytes)
+            .and_then(|()| engine.gate().enter(bytes))
+        {
+            Ok(Entry::Inside(grant)) => State::Inside(Some(grant)),
+            Ok(Entry::InLine(id)) => State::InLine(id),
+            Err(refusal) => State::Refused(Some(refusal)),
+        };
+        Admission {
+            engine,
+            known,
+            bytes,
+            state,
+        }
+    }
+
+    /// How long it is meant to wait.
+    pub fn wait(&self) -> Nanos {
+        self.engine.limits().admission_wait
+    }
+
+    /// Leaves the line and says why there was no room, and when there may be.
+    pub fn give_up(mut self) -> Refusal {
+        match &mut self.state {
+            State::Refused(refusal) => refusal
+                .take()
+                .unwrap_or_else(|| self.engine.gate().refusal(self.bytes)),
+            _ => self.engine.gate().refusal(self.bytes),
+        }
+    }
+}
+
+impl Future for Admission {
+    type Output = Result<Ticket, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let grant = match &mut this.state {
+            State::Refused(refusal) => refusal.take().map(Err),
+            State::Inside(grant) => grant.take().map(Ok),
+            State::InLine(id) => match this.engine.gate().poll_line(*id, cx) {
+                Poll::Ready(result) => Some(result),
+                Poll::Pending => return Poll::Pending,
+            },
+            State::Over => None,
+        };
+        if !matches!(&this.state, State::InLine(_)) || matches!(grant, Some(Ok(_))) {
+            this.state = State::Over;
+        }
+        let grant = grant.expect("an admission is not polled after it resolved");
+        Poll::Ready(grant.map(|grant| Ticket::new(Arc::clone(&this.engine), grant, this.known)))
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        match &mut self.state {
+            State::InLine(id) => self.engine.gate().give_up(*id),
+            State::Inside(grant) => {
+                if let Some(grant) = grant.take() {
+                    drop(grant.held);
+                    self.engine.gate().leave(grant.berth);
+                }
+            }
+            State::Refused(_) | State::Over => {}
+        }
+    }
+}
+
+/// A place in the table of requests, given up on drop.
+pub(crate) struct Place {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) id: u32,
+    /// A worker will give the place up.
+    left_to_worker: bool,
+}
+
+impl Place {
+    fn new(engine: Arc<Engine>, id: u32) -> Place {
+        Place {
+            engine,
+            id,
+            left_to_worker: false,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.left_to_worker {
+            self.engine.vacate(self.id);
+        }
+    }
+}
+
+/// Having a ticket tells you: the bytes are reserved, the body slot is yours alone, and nothing that this request needs can
+/// fail for memory from here on.
+pub struct Ticket {
+    slots: Option<Slots>,
+    known: Known,
+    place: Place,
+}
+
+/// What a ticket holds.
+struct Slots {
+    body: Lease<u8>,
+    body_bytes: usize,
+    inputs: InputTable,
+    ids: Option<Lease<u32>>,
+    ids_used: usize,
+    held: Held,
+}
+
+impl Ticket {
+    fn new(engine: Arc<Engine>, grant: Grant, known: Known) -> Ticket {
+        let place = Place::new(Arc::clone(&engine), grant.berth);
+        let pools = engine.pools();
+        let reserved = "these bytes were debited";
+        let slots = Slots {
+            body: pools.bodies.lease(known.body_bytes.max(1)).expect(reserved),
+            body_bytes: 0,
+            inputs: InputTable::new(pools.inputs.lease(known.inputs).expect(reserved)),
+            ids: lease(&pools.ids, known.ids).expect(reserved),
+            ids_used: 0,
+            held: grant.held,
+        };
+        Ticket {
+            slots: Some(slots),
+            known,
+            place,
+        }
+    }
+
+    fn slots(&self) -> &Slots {
+        self.slots
+            .as_ref()
+            .expect("a ticket holds its slots until it is submitted")
+    }
+
+    fn slots_mut(&mut self) -> &mut Slots {
+        self.slots
+            .as_mut()
+            .expect("a ticket holds its slots until it is submitted")
+    }
+
+    /// Appends to the body.
+    ///
+    /// # Errors
+    /// When the body goes on after what was declared.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), BodyTooLong> {
+        let body_bytes_max = self.known.body_bytes;
+        let slots = self.slots_mut();
+        let end = slots.body_bytes + bytes.len();
+        if end > body_bytes_max {
+            return Err(BodyTooLong { body_bytes_max });
+        }
+        slots.body[slots.body_bytes..end].copy_from_slice(bytes);
+        slots.body_bytes = end;
+        Ok(())
+    }
+
+    /// The body so far.
+    pub fn body(&self) -> &[u8] {
+        let slots = self.slots();
+        &slots.body[..slots.body_bytes]
+    }
+
+    /// Bytes reserved for this request.
+    pub fn held_bytes(&self) -> usize {
+        self.slots().held.bytes()
+    }
+
+    /// Lets `read` find the inputs in the body, which it may rewrite in place.
+    ///
+    /// # Errors
+    /// What `read` returns.
+    pub fn parse<T, E>(
+        &mut self,
+        read: impl FnOnce(&mut [u8], &mut Inputs<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let slots = self.slots_mut();
+        let ids: &mut [u32] = match &mut slots.ids {
+            Some(ids) => ids,
+            None => &mut [],
+        };
+        let mut inputs = Inputs::new(&mut slots.inputs, ids, &mut slots.ids_used);
+        read(&mut slots.body[..slots.body_bytes], &mut inputs)
+    }
+
+    /// Hands the request to the workers. Called by [`Engine::submit`].
+    pub(crate) fn submit(mut self, options: JobOptions, deadline: Nanos) -> Job {
+        let slots = self.slots.take().expect("a ticket is submitted once");
+        let engine = Arc::clone(&self.place.engine);
+        let work = engine.new_work(slots.body, slots.inputs, slots.ids, slots.held, options, deadline);
+        engine.berths().lock(self.place.id).work = Some(work);
+        engine.queue().push_text(self.place.id);
+        let Ticket { place, .. } = self;
+        Job { place: Some(place) }
+    }
+}
+
+/// A job on its way. Resolves to its [`Answer`]; dropping it cancels the job and gives everything back.
+pub struct Job {
+    place: Option<Place>,
+}
+
+impl Future for Job {
+    type Output = Result<Answer, JobError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let place = self
+            .place
+            .as_ref()
+            .expect("a job is not polled after it resolved");
+        let mut cell = place.engine.berths().lock(place.id);
+        if cell.busy > 0 || cell.outcome.is_none() {
+            cell.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let outcome = cell.outcome.take();
+        let work = cell.work.take();
+        drop(cell);
+        let place = self.place.take();
+        Poll::Ready(match (outcome, work, place) {
+            (Some(Ok(())), Some(work), Some(place)) => Ok(Answer::new(work, place)),
+            (Some(Err(error)), _, _) => Err(error),
+            _ => Err(JobError::Internal { stage: "finish" }),
+        })
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let Some(place) = &mut self.place else { return };
+        place.engine.queue().remove(place.id);
+        let mut cell = place.engine.berths().lock(place.id);
+        if cell.busy > 0 {
+            cell.cancelled = true;
+            cell.waker = None;
+            place.left_to_worker = true;
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! All that one request holds, moved as one value from stage to stage. Dropping it gives everything back.
+
+use plimsoll_encoder::spans::EntitySpan;
+use plimsoll_memory::{Lease, Pod, cast, cast_mut};
+
+use crate::clock::Nanos;
+use crate::gate::Held;
+use crate::inputs::{Input, InputTable};
+use crate::request::{JobOptions, Span};
+
+/// What a job owns.
+pub(crate) struct Work {
+    pub(crate) body: Lease<u8>,
+    pub(crate) inputs: InputTable,
+    pub(crate) ids: Option<Lease<u32>>,
+    pub(crate) tokens: Tokens,
+    pub(crate) words: Option<Lease<u32>>,
+    pub(crate) labels: Labels,
+    pub(crate) features: Features,
+    pub(crate) options: JobOptions,
+    pub(crate) times: Times,
+    pub(crate) progress: Progress,
+    /// A worker has taken it for the text stage. A late entry in the line must not read it twice.
+    pub(crate) text_taken: bool,
+    /// Last, so that the slots are back before their bytes are.
+    pub(crate) held: Held,
+}
+
+/// When things happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Times {
+    pub(crate) submitted: Nanos,
+    pub(crate) deadline: Nanos,
+    pub(crate) text_begun: Nanos,
+    pub(crate) text_done: Nanos,
+    pub(crate) pass_begun: Nanos,
+    pub(crate) done: Nanos,
+}
+
+/// Which sequences are still to be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    /// Sequences in all.
+    pub(crate) total: usize,
+    /// Sequences whose heads ran.
+    pub(crate) done: usize,
+    /// The next sequence to go into a pass: its input and window.
+    pub(crate) next_input: usize,
+    pub(crate) next_window: usize,
+}
+
+/// Bytes of one token: id, start, end, type.
+pub(crate) const TOKEN_BYTES: usize = 13;
+
+/// Token slots as a structure of arrays in one lease: ids, starts, ends, types.
+#[derive(Default)]
+pub(crate) struct Tokens {
+    lease: Option<Lease<u8>>,
+    capacity: usize,
+}
+
+/// Mutable views of [`Tokens`].
+pub(crate) struct TokensMut<'a> {
+    pub(crate) ids: &'a mut [u32],
+    pub(crate) starts: &'a mut [u32],
+    pub(crate) ends: &'a mut [u32],
+    pub(crate) types: &'a mut [u8],
+}
+
+impl Tokens {
+    pub(crate) fn new(lease: Option<Lease<u8>>, capacity: usize) -> Tokens {
+        Tokens { lease, capacity }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn section(&self, index: usize) -> &[u32] {
+        self.lease.as_ref().map_or(&[], |lease| {
+            cast(&lease[4 * index * self.capacity..][..4 * self.capacity])
+                .expect("slots are aligned to pages")
+        })
+    }
+
+    pub(crate) fn ids(&self) -> &[u32] {
+        self.section(0)
+    }
+
+    pub(crate) fn starts(&self) -> &[u32] {
+        self.section(1)
+    }
+
+    pub(crate) fn ends(&self) -> &[u32] {
+        self.section(2)
+    }
+
+    pub(crate) fn types(&self) -> &[u8] {
+        self.lease
+            .as_ref()
+            .map_or(&[], |lease| &lease[12 * self.capacity..][..self.capacity])
+    }
+
+    pub(crate) fn all_mut(&mut self) -> TokensMut<'_> {
+        let bytes: &mut [u8] = self.lease.as_deref_mut().unwrap_or_default();
+        let (ids, rest) = bytes.split_at_mut(4 * self.capacity);
+        let (starts, rest) = rest.split_at_mut(4 * self.capacity);
+        let (ends, types) = rest.split_at_mut(4 * self.capacity);
+        TokensMut {
+            ids: numbers(ids),
+            starts: numbers(starts),
+            ends: numbers(ends),
+            types: &mut types[..self.capacity],
+        }
+    }
+}
+
+fn numbers<T: Pod>(bytes: &mut [u8]) -> &mut [T] {
+    cast_mut(bytes).expect("sections of slots are aligned")
+}
+
+/// Bytes of one labelled token: an entity span, a score, a label.
+pub(crate) const LABEL_BYTES: usize = size_of::<EntitySpan>() + 4 + 2;
+
+/// Labels, scores and entity spans of all tokens, in one lease.
+#[derive(Default)]
+pub(crate) struct Labels {
+    lease: Option<Lease<u8>>,
+    tokens: usize,
+}
+
+/// Mutable views of [`Labels`]; there is room for as many entities as tokens.
+pub(crate) struct LabelsMut<'a> {
+    pub(crate) entities: &'a mut [EntitySpan],
+    pub(crate) scores: &'a mut [f32],
+    pub(crate) labels: &'a mut [u16],
+}
+
+impl Labels {
+    pub(crate) fn new(lease: Option<Lease<u8>>, tokens: usize) -> Labels {
+        Labels { lease, tokens }
+    }
+
+    pub(crate) fn all_mut(&mut self) -> LabelsMut<'_> {
+        let bytes: &mut [u8] = self.lease.as_deref_mut().unwrap_or_default();
+        let (entities, rest) = bytes.split_at_mut(size_of::<EntitySpan>() * self.tokens);
+        let (scores, rest) = rest.split_at_mut(4 * self.tokens);
+        LabelsMut {
+            entities: numbers(entities),
+            scores: numbers(scores),
+            labels: numbers(&mut rest[..2 * self.tokens]),
+        }
+    }
+
+    pub(crate) fn entity(&self, index: usize) -> Option<EntitySpan> {
+        let bytes = &self.lease.as_ref()?[..size_of::<EntitySpan>() * self.tokens];
+        cast::<EntitySpan>(bytes)?.get(index).copied()
+    }
+}
+
+/// Vectors and class scores of all inputs, in one lease: embeddings, classes, token vectors.
+#[derive(Default)]
+pub(crate) struct Features {
+    lease: Option<Lease<f32>>,
+    inputs: usize,
+    /// Width of an embedding, 0 when none are asked for.
+    embedding_width: usize,
+    classes: usize,
+    /// Width of a token's vector.
+    row_width: usize,
+}
+
+impl Features {
+    pub(crate) fn new(
+        lease: Option<Lease<f32>>,
+        inputs: usize,
+        embedding_width: usize,
+        classes: usize,
+        row_width: usize,
+    ) -> Features {
+        Features {
+            lease,
+            inputs,
+            embedding_width,
+            classes,
+            row_width,
+        }
+    }
+
+    fn embedding_range(&self, input: usize) -> std::ops::Range<usize> {
+        input * self.embedding_width..(input + 1) * self.embedding_width
+    }
+
+    fn class_range(&self, input: usize) -> std::ops::Range<usize> {
+        let start = self.inputs * self.embedding_width + input * self.classes;
+        start..start + self.classes
+    }
+
+    fn row_range(&self, input: &Input) -> std::ops::Range<usize> {
+        let rows = self.inputs * (self.embedding_width + self.classes);
+        rows + input.rows.range().start * self.row_width..rows + input.rows.range().end * self.row_width
+    }
+
+    fn slice(&self, range: std::ops::Range<usize>) -> &[f32] {
+        self.lease.as_ref().map_or(&[], |lease| &lease[range])
+    }
+
+    fn slice_mut(&mut self, range: std::ops::Range<usize>) -> &mut [f32] {
+        self.lease.as_mut().map_or(&mut [], |lease| &mut lease[range])
+    }
+
+    pub(crate) fn embedding(&self, input: usize) -> &[f32] {
+        self.slice(self.embedding_range(input))
+    }
+
+    pub(crate) fn embedding_mut(&mut self, input: usize) -> &mut [f32] {
+        self.slice_mut(self.embedding_range(input))
+    }
+
+    pub(crate) fn logits(&self, input: usize) -> &[f32] {
+        self.slice(self.class_range(input))
+    }
+
+    pub(crate) fn logits_mut(&mut self, input: usize) -> &mut [f32] {
+        self.slice_mut(self.class_range(input))
+    }
+
+    pub(crate) fn rows(&self, input: &Input) -> &[f32] {
+        self.slice(self.row_range(input))
+    }
+
+    pub(crate) fn rows_mut(&mut self, input: &Input) -> &mut [f32] {
+        self.slice_mut(self.row_range(input))
+    }
+}
+
+impl Work {
+    /// The text of a span of the body.
+    ///
+    /// # Panics
+    /// When it is not UTF-8, which whoever read the body has checked: a fault of ours, answered as one.
+    pub(crate) fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(&self.body[span.range()]).expect("the reader of the body checks its texts")
+    }
+
+    /// Bytes of the slots held now, results not counted.
+    pub(crate) fn slot_bytes(&self) -> usize {
+        let ids = self.ids.as_ref().map_or(0, Lease::slot_bytes);
+        let words = self.words.as_ref().map_or(0, Lease::slot_bytes);
+        let tokens = self.tokens.lease.as_ref().map_or(0, Lease::slot_bytes);
+        self.body.slot_bytes() + self.inputs.slot_bytes() + ids + words + tokens
+    }
+
+    /// Discards every slot instead of returning it: a stage panicked while it held them.
+    pub(crate) fn discard(self) {
+        let Work {
+            body,
+            inputs,
+            ids,
+            tokens,
+            words,
+            labels,
+            features,
+            held,
+            ..
+        } = self;
+        body.discard();
+        inputs.discard();
+        ids.into_iter().for_each(Lease::discard);
+        tokens.lease.into_iter().for_each(Lease::discard);
+        words.into_iter().for_each(Lease::discard);
+        labels.lease.into_iter().for_each(Lease::discard);
+        features.lease.into_iter().for_each(Lease::discard);
+        drop(held);
+    }
+}

@@ -1,0 +1,311 @@
+//! A worker: one thread's worth of the text stage and the encoder, with an arena and tables of its own.
+//!
+//! A panic in a stage costs the jobs that the stage held, nobody else: their slots are discarded, not reused, and their tasks
+//! are told. Everything a turn uses was made when the worker was.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use plimsoll_encoder::spans::{Aggregation, TokenLabels, entities};
+use plimsoll_memory::Scratch;
+
+use crate::berth::Cell;
+use crate::config::Stage;
+use crate::engine::{Engine, content};
+use crate::error::{JobError, StartError};
+use crate::heads::{self, Staging};
+use crate::pass::Pass;
+use crate::queue::Next;
+use crate::request::{Span, Tasks};
+use crate::text_stage;
+use crate::work::Work;
+
+/// What a turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There was nothing to do.
+    Idle,
+    /// The text of one request was read.
+    Text,
+    /// One pass of the encoder.
+    Pass {
+        /// Its sequences.
+        sequences: usize,
+        /// Its tokens.
+        tokens: usize,
+    },
+}
+
+/// A worker. Call [`Worker::turn`] in a loop on a thread of its own; sleep with [`Engine::wait_for_work`] when it is idle.
+pub struct Worker {
+    engine: Arc<Engine>,
+    scratch: Scratch,
+    pass: Pass,
+    staging: Staging,
+}
+
+impl Worker {
+    pub(crate) fn new(engine: Arc<Engine>) -> Result<Worker, StartError> {
+        let scratch =
+            Scratch::new(engine.arena_bytes()).map_err(|error| StartError::Memory(error.to_string()))?;
+        let pass = Pass::new(engine.limits());
+        let staging = Staging::new(engine.limits(), engine.model().info().hidden);
+        Ok(Worker {
+            engine,
+            scratch,
+            pass,
+            staging,
+        })
+    }
+
+    /// Does the next piece of work, if there is any.
+    pub fn turn(&mut self) -> Turn {
+        match self.engine.queue().next() {
+            Next::Nothing => Turn::Idle,
+            Next::Text(job) => {
+                self.read_text(job);
+                Turn::Text
+            }
+            Next::Pass => self.run_pass(),
+        }
+    }
+
+    fn read_text(&mut self, job: u32) {
+        let engine = Arc::clone(&self.engine);
+        let Some(mut work) = take_work(&engine, job) else {
+            return;
+        };
+        work.times.text_begun = engine.now();
+        if let Err(late) = in_time(&engine, &work) {
+            return put_back(&engine, job, work, Some(Err(late)));
+        }
+        // The work moves into the closure: should the stage panic, unwinding drops it there, and its slots are discarded.
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            engine.probe(Stage::Text);
+            let waiting = text_stage::run(&engine, &mut work);
+            (waiting, work)
+        }));
+        match read {
+            Err(_) => fail(&engine, job, Stage::Text),
+            Ok((Err(error), work)) => put_back(&engine, job, work, Some(Err(error))),
+            Ok((Ok(waiting), mut work)) => {
+                work.times.text_done = engine.now();
+                let done = work.progress.total == 0;
+                if done {
+                    work.times.done = work.times.text_done;
+                }
+                put_back(&engine, job, work, done.then_some(Ok(())));
+                if !done {
+                    engine.queue().push_ready(job, waiting);
+                }
+            }
+        }
+    }
+
+    fn run_pass(&mut self) -> Turn {
+        let engine = Arc::clone(&self.engine);
+        self.gather();
+        if self.pass.parts.is_empty() {
+            return Turn::Idle;
+        }
+        let turn = Turn::Pass {
+            sequences: self.pass.parts.len(),
+            tokens: self.pass.ids.len(),
+        };
+        let mut stage = Stage::Forward;
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            engine.probe(Stage::Forward);
+            let mut frame = self.scratch.frame();
+            let hidden = engine.model().forward(&self.pass.batch(), &mut frame);
+            let hidden = hidden.unwrap_or_else(|error| panic!("the batch was checked: {error}"));
+            stage = Stage::Heads;
+            for part in &self.pass.parts {
+                engine.probe(Stage::Heads);
+                let mut cell = engine.berths().lock(part.job);
+                if cell.cancelled {
+                    continue;
+                }
+                if let Some(work) = &mut cell.work {
+                    heads::run(engine.model(), &hidden, part, work, &mut self.staging);
+                    work.progress.done += 1;
+                }
+            }
+        }));
+        for &job in &self.pass.jobs {
+            match ran {
+                Ok(()) => leave_pass(&engine, job),
+                Err(_) => fail(&engine, job, stage),
+            }
+        }
+        turn
+    }
+
+    /// Fills the pass from the line, first come first served.
+    fn gather(&mut self) {
+        self.pass.clear();
+        let engine = &self.engine;
+        engine.probe(Stage::Batch);
+        let mut lines = engine.queue().lock();
+        let lines = &mut *lines;
+        while let Some(&job) = lines.ready.front() {
+            let mut guard = engine.berths().lock(job);
+            let cell = &mut *guard;
+            let Some(work) = &mut cell.work else {
+                lines.ready.pop_front();
+                continue;
+            };
+            if let Err(late) = in_time(engine, work) {
+                lines.ready.pop_front();
+                expire(cell, late);
+                continue;
+            }
+            if work.times.pass_begun.0 == 0 {
+                work.times.pass_begun = engine.now();
+            }
+            let (jobs, tokens) = (self.pass.jobs.len(), self.pass.ids.len());
+            let whole = self.pass.gather(engine, job, work);
+            lines.ready_tokens = lines.ready_tokens.saturating_sub(self.pass.ids.len() - tokens);
+            cell.busy += (self.pass.jobs.len() - jobs) as u32;
+            if !whole {
+                break;
+            }
+            lines.ready.pop_front();
+        }
+    }
+}
+
+/// Takes a job's work out of its place, to work on it without the lock. Between the line and this lock the job may have been
+/// cancelled and its place given to another, which then stands in the line itself: each text is taken once.
+fn take_work(engine: &Engine, job: u32) -> Option<Work> {
+    let mut cell = engine.berths().lock(job);
+    let mut work = cell.work.take_if(|work| !work.text_taken)?;
+    work.text_taken = true;
+    cell.busy += 1;
+    Some(work)
+}
+
+/// Puts a job's work back, with its outcome when it is over.
+fn put_back(engine: &Engine, job: u32, work: Work, outcome: Option<Result<(), JobError>>) {
+    let mut cell = engine.berths().lock(job);
+    cell.work = Some(work);
+    settle(engine, job, cell, outcome);
+}
+
+/// This worker is done with a job: whoever comes last gives everything back.
+fn settle(
+    engine: &Engine,
+    job: u32,
+    mut cell: std::sync::MutexGuard<'_, Cell>,
+    outcome: Option<Result<(), JobError>>,
+) {
+    cell.busy -= 1;
+    if cell.cancelled {
+        let last = cell.busy == 0;
+        drop(cell);
+        if last {
+            engine.queue().remove(job);
+            engine.vacate(job);
+        }
+        return;
+    }
+    if let Some(outcome) = outcome {
+        cell.finish(outcome);
+    }
+    if cell.busy == 0 && cell.outcome.is_some() {
+        cell.wake();
+    }
+}
+
+/// A job's part in a pass is over; the job is, too, when this was its last sequence.
+fn leave_pass(engine: &Engine, job: u32) {
+    let mut cell = engine.berths().lock(job);
+    let all_read = cell
+        .work
+        .as_ref()
+        .is_some_and(|work| work.progress.done == work.progress.total);
+    let over = all_read && !cell.cancelled && cell.outcome.is_none();
+    if !over {
+        return settle(engine, job, cell, None);
+    }
+    let Some(mut work) = cell.work.take() else { return };
+    drop(cell);
+    let finished = catch_unwind(AssertUnwindSafe(|| {
+        engine.probe(Stage::Finish);
+        let outcome = join_entities(engine, &mut work);
+        work.times.done = engine.now();
+        (outcome, work)
+    }));
+    match finished {
+        Ok((outcome, work)) => put_back(engine, job, work, Some(outcome)),
+        Err(_) => fail(engine, job, Stage::Finish),
+    }
+}
+
+/// A stage panicked while it held this job: its slots are discarded.
+fn fail(engine: &Engine, job: u32, stage: Stage) {
+    let mut cell = engine.berths().lock(job);
+    if let Some(work) = cell.work.take() {
+        work.discard();
+    }
+    drop(cell);
+    engine.queue().remove(job);
+    settle(
+        engine,
+        job,
+        engine.berths().lock(job),
+        Some(Err(JobError::Internal { stage: stage.name() })),
+    );
+}
+
+/// A job that ran out of time in line.
+fn expire(cell: &mut Cell, late: JobError) {
+    cell.finish(Err(late));
+}
+
+fn in_time(engine: &Engine, work: &Work) -> Result<(), JobError> {
+    let times = &work.times;
+    if engine.now() < times.deadline {
+        return Ok(());
+    }
+    Err(JobError::Deadline {
+        deadline_ms: times.deadline.since(times.submitted) / 1_000_000,
+    })
+}
+
+/// Token labels become entity spans, text by text.
+fn join_entities(engine: &Engine, work: &mut Work) -> Result<(), JobError> {
+    let Some(names) = engine
+        .model()
+        .info()
+        .token_head
+        .as_ref()
+        .filter(|_| work.options.tasks.has(Tasks::ENTITIES))
+    else {
+        return Ok(());
+    };
+    let mut used = 0;
+    for index in 0..work.inputs.len() {
+        let mut input = work.inputs.get(index);
+        let range = content(engine.specials(), &input, work.options.add_special_tokens);
+        let all = work.labels.all_mut();
+        let tokens = TokenLabels {
+            labels: &all.labels[range.clone()],
+            scores: &all.scores[range.clone()],
+            starts: &work.tokens.starts()[range.clone()],
+            ends: &work.tokens.ends()[range],
+            subwords: &[],
+            probabilities: &[],
+        };
+        let found = entities(names, &tokens, Aggregation::Simple, &mut all.entities[used..]);
+        let count = found.map_err(|_| JobError::Internal {
+            stage: Stage::Finish.name(),
+        })?;
+        input.entities = Span {
+            start: used as u32,
+            len: count as u32,
+        };
+        used += count;
+        work.inputs.set(index, input);
+    }
+    Ok(())
+}
