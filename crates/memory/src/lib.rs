@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`reservation`], [`region`] | address space first, pages on purpose, pages given back | L4 |
 //! | [`ledger`] | the exact sum: debit before use, credit on drop | |
-//! | [`pool`], [`cap`] | leased slots of plain data, one pool for each kind of work, one cap on committed pages for all | L1 |
+//! | [`pool`], [`lease`], [`cap`] | leased slots of plain data, one pool for each kind of work, one cap on committed pages for all | L1 |
 //! | [`object_pool`] | objects built once, reset in stages, refused when stale, foreign or poisoned | G4 |
 //! | [`scratch`] | one arena a worker for activations and temporaries | L3 |
 //! | [`mapping`] | weights: mapped files, embedded bytes, converted copies; read-only | |
@@ -45,6 +45,7 @@ compile_error!("plimsoll-memory speaks Linux's mmap, madvise and cgroups");
 pub mod alloc;
 pub mod cap;
 mod class;
+pub mod lease;
 pub mod ledger;
 pub mod limits;
 pub mod mapping;
@@ -59,11 +60,12 @@ mod sync;
 
 pub use alloc::{CountingAllocator, PipelineScope};
 pub use cap::CommitCap;
+pub use lease::{Lease, LeaseError};
 pub use ledger::{BudgetError, Debit, Ledger, Owner};
 pub use mapping::{MapError, MappedSlice, Mapping, OwnedMapping};
 pub use object_pool::{ObjectPool, Pooled, Reusable, Stamp, StampError};
 pub use pod::{Pod, cast, cast_mut};
-pub use pool::{Clear, Lease, LeaseError, Pool, PoolConfig, PoolStats};
+pub use pool::{Clear, Pool, PoolConfig, PoolStats};
 pub use region::{CommitError, Region};
 pub use reservation::{Reservation, ReserveError};
 pub use scratch::{Frame, Scratch, ScratchReq, ScratchTooSmall};

@@ -270,24 +270,31 @@ impl<T: Reusable> Shared<T> {
         Ok(())
     }
 
-    /// Ends a use: the object when it may be used again, `None` when not.
-    fn put(&self, stamp: Stamp, object: Option<Box<Object<T>>>) {
+    /// First stage of a return: false, counted, when the stamp is not on record. From here on the stamp is stale.
+    fn begin_return(&self, stamp: Stamp) -> bool {
         let mut shelf = lock(&self.shelf);
-        if self.check(&shelf, stamp).is_err() {
+        let known = self.check(&shelf, stamp).is_ok();
+        if known {
+            let generation = &mut shelf.generations[stamp.index as usize];
+            *generation = generation.wrapping_add(1);
+        } else {
             shelf.stats.refused += 1;
-            return;
         }
-        let generation = stamp.generation.wrapping_add(1);
-        shelf.generations[stamp.index as usize] = generation;
+        known
+    }
+
+    /// Last stage: the object when it may be used again, `None` when not.
+    fn end_return(&self, index: u32, object: Option<Box<Object<T>>>) {
+        let mut shelf = lock(&self.shelf);
         shelf.stats.taken -= 1;
         match object {
             Some(mut object) => {
-                object.stamp.generation = generation;
+                object.stamp.generation = shelf.generations[index as usize];
                 shelf.free.push(object);
             }
             None => {
                 shelf.stats.discarded += 1;
-                shelf.vacant.push(stamp.index);
+                shelf.vacant.push(index);
             }
         }
     }
@@ -354,16 +361,16 @@ impl<T: Reusable> fmt::Debug for Pooled<T> {
     }
 }
 
-/// Ends the use when dropped, with the object only if it was put here: a panicking reset leaves it empty.
+/// Ends the return when dropped, with the object only if it was put here: a panicking reset leaves it empty.
 struct Ending<'a, T: Reusable> {
     shared: &'a Shared<T>,
-    stamp: Stamp,
+    index: u32,
     fit: Option<Box<Object<T>>>,
 }
 
 impl<T: Reusable> Drop for Ending<'_, T> {
     fn drop(&mut self) {
-        self.shared.put(self.stamp, self.fit.take());
+        self.shared.end_return(self.index, self.fit.take());
     }
 }
 
@@ -372,9 +379,12 @@ impl<T: Reusable> Drop for Pooled<T> {
         let Some(mut object) = self.object.take() else {
             return;
         };
+        if !self.shared.begin_return(object.stamp) {
+            return;
+        }
         let mut ending = Ending {
             shared: &self.shared,
-            stamp: object.stamp,
+            index: object.stamp.index,
             fit: None,
         };
         if self.poisoned || std::thread::panicking() {
@@ -388,3 +398,6 @@ impl<T: Reusable> Drop for Pooled<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

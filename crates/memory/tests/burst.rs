@@ -1,0 +1,40 @@
+//! After a burst, idle memory goes back: the process is within 5% of where it was, by the kernel's count.
+//! A binary of its own, so that nothing else moves the count.
+#![forbid(unsafe_code)]
+
+use plimsoll_memory::process::resident_bytes;
+use plimsoll_memory::{Clear, CommitCap, Pool, PoolConfig, Reservation};
+
+#[test]
+fn idle_memory_is_back_within_five_percent_after_a_burst() {
+    let (idle_bytes, burst_bytes) = (32 << 20, 512 << 20);
+    let config = PoolConfig {
+        name: "burst",
+        len_max: 1 << 20,
+        bytes_max: burst_bytes,
+        clear: Clear::Never,
+    };
+    let reservation = Reservation::new(Pool::<u8>::reserve_bytes(&config)).unwrap();
+    let cap = CommitCap::new(burst_bytes);
+    let pool = Pool::<u8>::new(&reservation, &cap, config).unwrap();
+    pool.warm(1 << 20, idle_bytes >> 20).unwrap();
+    let baseline = resident_bytes().unwrap();
+
+    let mut leases = Vec::new();
+    for len in (0..).map(|step| [4096, 16_384, 262_144, 1 << 20][step % 4]) {
+        let Ok(mut lease) = pool.lease(len) else { break };
+        lease.fill(1);
+        leases.push(lease);
+    }
+    let peak = resident_bytes().unwrap();
+    assert!(peak - baseline > burst_bytes / 2, "{baseline} then {peak}");
+    drop(leases);
+    pool.trim(idle_bytes);
+
+    let after = resident_bytes().unwrap();
+    assert!(pool.stats().committed_bytes <= idle_bytes);
+    assert!(
+        after <= baseline + baseline / 20,
+        "{baseline} before, {after} after"
+    );
+}

@@ -1,0 +1,140 @@
+//! Every interleaving of a few threads over the ledger and the pools, under loom:
+//! `RUSTFLAGS="--cfg loom" cargo test -p plimsoll-memory --test loom --release`
+#![cfg(loom)]
+#![forbid(unsafe_code)]
+
+use loom::thread;
+use plimsoll_memory::process::page_bytes;
+use plimsoll_memory::{Clear, CommitCap, Ledger, Owner, Pool, PoolConfig, Reservation};
+
+const A: Owner = Owner::new(0, "a");
+const B: Owner = Owner::new(1, "b");
+
+/// A pool of one- and two-page slots under `cap`.
+fn pool(cap: &CommitCap) -> Pool<u8> {
+    let bytes = cap.cap_bytes();
+    let config = PoolConfig {
+        name: "loom",
+        len_max: 2 * page_bytes(),
+        bytes_max: bytes,
+        clear: Clear::Never,
+    };
+    let reservation = Reservation::new(Pool::<u8>::reserve_bytes(&config)).unwrap();
+    Pool::new(&reservation, cap, config).unwrap()
+}
+
+#[test]
+fn debits_never_exceed_the_limit_and_end_at_zero() {
+    loom::model(|| {
+        let ledger = Ledger::new(100);
+        let debit = |owner: Owner, bytes: usize| {
+            let ledger = ledger.clone();
+            move || {
+                let debit = ledger.try_debit(owner, bytes);
+                assert!(ledger.in_use() <= 100);
+                if let Ok(mut debit) = debit {
+                    debit.shrink_to(10);
+                }
+            }
+        };
+        let other = thread::spawn(debit(A, 60));
+        debit(B, 60)();
+        other.join().unwrap();
+        assert_eq!(
+            (ledger.in_use(), ledger.in_use_by(A), ledger.in_use_by(B)),
+            (0, 0, 0)
+        );
+        assert!(ledger.high_water_bytes() <= 100);
+    });
+}
+
+#[test]
+fn a_full_ledger_gives_its_last_bytes_to_exactly_one() {
+    loom::model(|| {
+        let ledger = Ledger::new(100);
+        let other = {
+            let ledger = ledger.clone();
+            thread::spawn(move || ledger.try_debit(A, 60).ok())
+        };
+        let mine = ledger.try_debit(B, 60).ok();
+        let theirs = other.join().unwrap();
+        assert_eq!(usize::from(mine.is_some()) + usize::from(theirs.is_some()), 1);
+        assert_eq!(ledger.in_use(), 60);
+    });
+}
+
+#[test]
+fn two_leases_are_two_slots() {
+    loom::model(|| {
+        let cap = CommitCap::new(2 * page_bytes());
+        let pool = pool(&cap);
+        let other = {
+            let pool = pool.clone();
+            thread::spawn(move || pool.lease(1).unwrap())
+        };
+        let mine = pool.lease(1).unwrap();
+        let theirs = other.join().unwrap();
+        assert_ne!(mine.as_ptr(), theirs.as_ptr());
+        assert_eq!(cap.committed_bytes(), 2 * page_bytes());
+        drop((mine, theirs));
+        assert_eq!((pool.stats().idle_slots, pool.stats().leased_slots), (2, 0));
+    });
+}
+
+/// Two sizes compete for a cap that holds only one of them at a time; a lease that was debited finds its pages in every interleaving.
+#[test]
+fn a_debited_lease_takes_idle_pages_from_another_size() {
+    loom::model(|| {
+        let bytes = 2 * page_bytes();
+        let (ledger, cap) = (Ledger::new(bytes), CommitCap::new(bytes));
+        let pool = pool(&cap);
+        drop(pool.lease(1).unwrap()); // one page idle from the start
+        let request = |owner: Owner, len: usize| {
+            let (ledger, pool) = (ledger.clone(), pool.clone());
+            move || {
+                if let Ok(_debit) = ledger.try_debit(owner, pool.slot_bytes(len).unwrap()) {
+                    drop(pool.lease(len).unwrap());
+                }
+            }
+        };
+        let other = thread::spawn(request(A, bytes));
+        request(B, 1)();
+        other.join().unwrap();
+        assert_eq!((ledger.in_use(), pool.stats().leased_slots), (0, 0));
+        assert!(cap.committed_bytes() <= bytes);
+        assert_eq!(cap.committed_bytes(), pool.stats().committed_bytes);
+    });
+}
+
+#[test]
+fn a_lease_beside_a_reclaimer_finds_its_pages() {
+    loom::model(|| {
+        let bytes = 2 * page_bytes();
+        let cap = CommitCap::new(bytes);
+        let pool = pool(&cap);
+        drop(pool.lease(1).unwrap());
+        let reclaimer = {
+            let cap = cap.clone();
+            thread::spawn(move || cap.trim_all())
+        };
+        drop(pool.lease(bytes).unwrap());
+        reclaimer.join().unwrap();
+        assert_eq!(cap.committed_bytes(), pool.stats().committed_bytes);
+    });
+}
+
+#[test]
+fn a_discarded_slot_is_not_leased_before_its_pages_are_gone() {
+    loom::model(|| {
+        let cap = CommitCap::new(page_bytes());
+        let pool = pool(&cap);
+        let mut lease = pool.lease(1).unwrap();
+        lease[0] = 7;
+        let other = thread::spawn(move || lease.discard());
+        if let Ok(lease) = pool.lease(1) {
+            assert_eq!(lease[0], 0);
+        }
+        other.join().unwrap();
+        assert_eq!(pool.stats().discarded, 1);
+    });
+}
