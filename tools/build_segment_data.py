@@ -38,7 +38,7 @@ HEADER_BYTES = 64
 
 def fetch(folder):
     """The unpacked jieba source distribution."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "jieba"]
     subprocess.run([*command, "--dest", str(folder), JIEBA], check=True)
     (archive,) = folder.glob("jieba-*.tar.gz")
     with tarfile.open(archive) as tar:
@@ -103,7 +103,7 @@ def fit(free, codes, start):
     """The least base whose first child's slot is at or after `start` and whose slots are all free."""
     span = codes[-1] - codes[0]
     window = 8192
-    while True:
+    while start < free.bit_length():
         near = free >> start & (1 << window + span) - 1
         fits = near & (1 << window) - 1
         for code in codes:
@@ -111,6 +111,7 @@ def fit(free, codes, start):
         if fits:
             return first_one(fits, 0) + start - codes[0]
         start += window
+    raise ValueError(f"no base left for a node of {len(codes)} children")
 
 
 def lay_out(children, code_count):
@@ -119,7 +120,7 @@ def lay_out(children, code_count):
     Nodes with many children choose first. The free slots are one big integer, so that all bases that fit a node are
     the `and` of that integer shifted by each child's code.
     """
-    slots = len(children) * 5 // 4 + 2 * code_count
+    slots = (1 << BASE_BITS) - code_count
     free = (1 << slots) - (1 << code_count)
     slot = [0] * len(children)
     base = [0] * len(children)
@@ -131,7 +132,7 @@ def lay_out(children, code_count):
         codes = sorted(children[node])
         if len(codes) == 1:
             break
-        if len(codes) != width:  # fewer children fit where more did not: look again from the first free slot
+        if len(codes) != width or width > 16:  # what was too tight for the last node may hold this one
             start, width = first_one(free, code_count), len(codes)
         base[node] = fit(free, codes, start)
         start = base[node] + codes[0]
