@@ -186,7 +186,7 @@ impl Ledger {
     fn credit(&self, owner: Owner, bytes: usize) {
         let book = &*self.book;
         book.by_owner[owner.index()].fetch_sub(bytes as u64, Ordering::Relaxed);
-        let before = book.in_use.fetch_sub(bytes as u64, Ordering::Relaxed);
+        let before = book.in_use.fetch_sub(bytes as u64, Ordering::Release);
         debug_assert!(before >= bytes as u64, "credited {bytes} of {before}");
     }
 }

@@ -106,6 +106,35 @@ fn a_debited_lease_takes_idle_pages_from_another_size() {
     });
 }
 
+/// While one request looks for idle pages, another returns a large slot to a pool already passed and takes the idle slot of the pool not yet reached.
+#[test]
+fn a_slot_that_comes_back_behind_the_search_is_found() {
+    loom::model(|| {
+        let page = page_bytes();
+        let (ledger, cap) = (Ledger::new(3 * page), CommitCap::new(3 * page));
+        let (first, second) = (pool(&cap), pool(&cap));
+        drop(second.lease(1).unwrap());
+        let debit = ledger.try_debit(A, 2 * page).unwrap();
+        let lease = first.lease(2 * page).unwrap();
+        let other = {
+            let (ledger, second) = (ledger.clone(), second.clone());
+            thread::spawn(move || {
+                drop(lease);
+                drop(debit);
+                let _debit = ledger.try_debit(A, page).unwrap();
+                drop(second.lease(1).unwrap());
+            })
+        };
+        let mine = ledger.try_debit(B, page).unwrap();
+        drop(first.lease(1).unwrap());
+        drop(mine);
+        other.join().unwrap();
+        assert_eq!(ledger.in_use(), 0);
+        let committed = first.stats().committed_bytes + second.stats().committed_bytes;
+        assert_eq!(cap.committed_bytes(), committed);
+    });
+}
+
 #[test]
 fn a_lease_beside_a_reclaimer_finds_its_pages() {
     loom::model(|| {
