@@ -1,0 +1,103 @@
+//! jieba's character classes: what `re_han_default` joins into one block, and how a block's characters are read.
+//!
+//! A block holds only ASCII and characters of U+4E00..=U+9FD5, so each of its characters is one byte or three.
+
+use super::words::WORDS;
+
+/// First and last character of jieba's Han range, `[\u4E00-\u9FD5]`.
+pub(super) const HAN_FIRST: u32 = 0x4E00;
+pub(super) const HAN_LAST: u32 = 0x9FD5;
+
+const BLOCK: u8 = 1;
+const ALNUM: u8 = 2;
+
+/// Classes of ASCII bytes: `[a-zA-Z0-9+#&\._%\-]` and, within it, `[a-zA-Z0-9]`.
+static ASCII_CLASS: [u8; 128] = {
+    let mut class = [0; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        if (byte as u8).is_ascii_alphanumeric() {
+            class[byte] = BLOCK | ALNUM;
+        } else if matches!(byte as u8, b'+' | b'#' | b'&' | b'.' | b'_' | b'%' | b'-') {
+            class[byte] = BLOCK;
+        }
+        byte += 1;
+    }
+    class
+};
+
+/// jieba's `re_eng`: `[a-zA-Z0-9]`.
+#[inline]
+pub(super) fn is_alnum(byte: u8) -> bool {
+    ASCII_CLASS
+        .get(usize::from(byte))
+        .is_some_and(|class| class & ALNUM != 0)
+}
+
+/// Whether an ASCII byte belongs into a block.
+#[inline]
+pub(super) fn is_block_ascii(byte: u8) -> bool {
+    ASCII_CLASS
+        .get(usize::from(byte))
+        .is_some_and(|class| class & BLOCK != 0)
+}
+
+/// Whether a Han character of jieba's range starts at `at`, judged by its UTF-8 bytes (E4 B8 80 to E9 BF 95).
+#[inline]
+pub(super) fn is_han_at(text: &[u8], at: usize) -> bool {
+    match text.get(at..) {
+        Some(
+            [0xE5..=0xE8, ..] | [0xE4, 0xB8..=0xFF, ..] | [0xE9, ..=0xBE, ..] | [0xE9, 0xBF, ..=0x95, ..],
+        ) => true,
+        Some(_) | None => false,
+    }
+}
+
+/// Where the block that starts at `at` ends; `at` itself when no block starts there.
+#[inline]
+pub(super) fn block_end(text: &[u8], mut at: usize) -> usize {
+    loop {
+        match text.get(at) {
+            Some(&byte) if byte < 0x80 && is_block_ascii(byte) => at += 1,
+            Some(0xE4..=0xE9) if is_han_at(text, at) => at += 3,
+            _ => return at,
+        }
+    }
+}
+
+/// Bytes of the character that `lead` starts, in valid UTF-8.
+#[inline]
+pub(super) fn width(lead: u8) -> usize {
+    match lead {
+        ..0x80 => 1,
+        0x80..0xE0 => 2,
+        0xE0..0xF0 => 3,
+        0xF0.. => 4,
+    }
+}
+
+/// Code and width of the block character that starts at `at`.
+#[inline(always)]
+pub(super) fn code_at(text: &[u8], at: usize) -> (u16, usize) {
+    match text[at..] {
+        [lead @ 0x80..=0xFF, second, third, ..] => (han_code(lead, second, third), 3),
+        [lead, ..] => (WORDS.ascii_code(lead), 1),
+        [] => (0, 1),
+    }
+}
+
+/// Code and width of the block character that ends at `end` (above 0).
+#[inline(always)]
+pub(super) fn code_before(text: &[u8], end: usize) -> (u16, usize) {
+    match text[..end] {
+        [.., lead, second, third @ 0x80..=0xFF] => (han_code(lead, second, third), 3),
+        [.., last] => (WORDS.ascii_code(last), 1),
+        [] => (0, 1),
+    }
+}
+
+#[inline(always)]
+fn han_code(lead: u8, second: u8, third: u8) -> u16 {
+    let bits = |byte: u8| u32::from(byte & 0x3F);
+    WORDS.han_code(u32::from(lead & 0x0F) << 12 | bits(second) << 6 | bits(third))
+}
