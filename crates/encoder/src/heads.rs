@@ -1,0 +1,330 @@
+//! Heads: what is read off the hidden states. None of them needs scratch: vectors are made a few hundred floats at a time.
+
+use std::ops::Range;
+
+use plimsoll_kernel::{Activation, Kernel};
+
+use crate::config::{self, Config, PlimsollHeads};
+use crate::error::LoadError;
+use crate::hidden::Hidden;
+use crate::info::{Family, Pooling, SequenceHeadInfo};
+use crate::spans::Labels;
+use crate::weights::{Binder, Floats, Group, Store};
+
+/// Floats of a vector that exist at once.
+const BLOCK: usize = 256;
+const SEQUENCE: &str = "plimsoll.sequence_classifier";
+const TOKEN: &str = "plimsoll.token_classifier";
+
+/// Weights `[outputs, inputs]` in f32, whatever the file has.
+#[derive(Debug)]
+struct Dense {
+    weight: Floats,
+    bias: Floats,
+}
+
+impl Dense {
+    fn bind(name: &str, outputs: usize, inputs: usize, binder: &mut Binder) -> Result<Dense, LoadError> {
+        let weight = binder.float_matrix(&format!("{name}.weight"), [outputs, inputs], Group::Heads)?;
+        let bias = binder.vector(&format!("{name}.bias"), outputs, Group::Heads)?;
+        Ok(Dense { weight, bias })
+    }
+}
+
+/// A head over sequences: pool, perhaps a dense layer with an activation, then one logit a label.
+#[derive(Debug)]
+pub(crate) struct SequenceHead {
+    pooling: Pooling,
+    dense: Option<(Dense, Option<Activation>)>,
+    output: Dense,
+    pub(crate) info: SequenceHeadInfo,
+}
+
+/// A head over tokens.
+#[derive(Debug)]
+pub(crate) struct TokenHead {
+    output: Dense,
+    pub(crate) labels: Labels,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Heads {
+    pub(crate) sequence: Option<SequenceHead>,
+    pub(crate) token: Option<TokenHead>,
+}
+
+impl Heads {
+    pub(crate) fn bind(config: &Config, prefix: &str, binder: &mut Binder) -> Result<Heads, LoadError> {
+        let mut heads = Heads::default();
+        match config.purpose.as_deref() {
+            Some("ForSequenceClassification") => {
+                heads.sequence = Some(SequenceHead::bind(config, prefix, binder)?);
+            }
+            Some("ForTokenClassification") => {
+                heads.token = Some(TokenHead::bind(
+                    config,
+                    "classifier",
+                    config.labels.clone(),
+                    binder,
+                )?);
+            }
+            None if binder.has("classifier.weight") || binder.has("classifier.dense.weight") => {
+                let reason = "architectures is missing, so what classifier.* is for cannot be told";
+                return Err(LoadError::Config {
+                    file: "config.json",
+                    reason: reason.into(),
+                });
+            }
+            _ => {}
+        }
+        heads.bind_plimsoll(config, &config.plimsoll_heads, binder)?;
+        Ok(heads)
+    }
+
+    fn bind_plimsoll(
+        &mut self,
+        config: &Config,
+        extra: &PlimsollHeads,
+        binder: &mut Binder,
+    ) -> Result<(), LoadError> {
+        let twice = |what: &str| LoadError::Config {
+            file: "config.json",
+            reason: format!("two {what} classifiers: the architecture's and plimsoll_heads'"),
+        };
+        if extra.sequence_classifier.is_some() {
+            if self.sequence.is_some() {
+                return Err(twice("sequence"));
+            }
+            self.sequence = Some(SequenceHead::bind_plimsoll(config, extra, binder)?);
+        }
+        if let Some(head) = &extra.token_classifier {
+            if self.token.is_some() {
+                return Err(twice("token"));
+            }
+            let labels = config::ordered_labels("config.json", head.id2label.clone())?;
+            self.token = Some(TokenHead::bind(config, TOKEN, Some(labels), binder)?);
+        }
+        Ok(())
+    }
+}
+
+impl SequenceHead {
+    fn bind(config: &Config, prefix: &str, binder: &mut Binder) -> Result<SequenceHead, LoadError> {
+        let (dense, activation, output) = match config.family {
+            Family::Bert => (format!("{prefix}pooler.dense"), Activation::Tanh, "classifier"),
+            Family::DistilBert => ("pre_classifier".into(), Activation::Relu, "classifier"),
+            Family::Roberta | Family::XlmRoberta => {
+                ("classifier.dense".into(), Activation::Tanh, "classifier.out_proj")
+            }
+        };
+        let labels = labels_of(output, config.labels.clone(), binder)?;
+        let dense = Dense::bind(&dense, config.hidden, config.hidden, binder)?;
+        let problem = config::problem(config.problem.as_deref(), labels.len())?;
+        Ok(SequenceHead {
+            pooling: Pooling::Cls,
+            dense: Some((dense, Some(activation))),
+            output: Dense::bind(output, labels.len(), config.hidden, binder)?,
+            info: SequenceHeadInfo { labels, problem },
+        })
+    }
+
+    fn bind_plimsoll(
+        config: &Config,
+        heads: &PlimsollHeads,
+        binder: &mut Binder,
+    ) -> Result<SequenceHead, LoadError> {
+        let Some(head) = &heads.sequence_classifier else {
+            return Err(LoadError::MissingTensor {
+                name: SEQUENCE.into(),
+            });
+        };
+        let labels = config::ordered_labels("config.json", head.id2label.clone())?;
+        let labels = labels_of(SEQUENCE, Some(labels), binder)?;
+        let activation = head.activation.as_deref().map(config::activation).transpose()?;
+        let dense_name = format!("{SEQUENCE}.dense");
+        let dense = if binder.has(&format!("{dense_name}.weight")) {
+            Some((
+                Dense::bind(&dense_name, config.hidden, config.hidden, binder)?,
+                activation,
+            ))
+        } else {
+            None
+        };
+        let problem = config::problem(head.problem_type.as_deref(), labels.len())?;
+        Ok(SequenceHead {
+            pooling: config::pooling(head.pooling.as_deref().unwrap_or("cls"))?,
+            dense,
+            output: Dense::bind(SEQUENCE, labels.len(), config.hidden, binder)?,
+            info: SequenceHeadInfo { labels, problem },
+        })
+    }
+
+    /// Writes the logits.
+    pub(crate) fn logits(
+        &self,
+        kernel: Kernel,
+        store: &Store,
+        hidden: &Hidden<'_>,
+        tokens: Range<usize>,
+        out: &mut [f32],
+    ) {
+        let width = hidden.width();
+        let pooled = Pooled {
+            kernel,
+            rows: hidden.rows(tokens),
+            width,
+            pooling: self.pooling,
+        };
+        out.copy_from_slice(store.floats(&self.output.bias));
+        let weight = store.floats(&self.output.weight);
+        let mut block = [0.0; BLOCK];
+        for start in (0..width).step_by(BLOCK) {
+            let columns = start..width.min(start + BLOCK);
+            let block = &mut block[..columns.len()];
+            match &self.dense {
+                None => pooled.write(columns.clone(), block),
+                Some((dense, activation)) => {
+                    pooled.multiply(store, dense, columns.clone(), block);
+                    if let Some(activation) = activation {
+                        kernel.activate(*activation, block);
+                    }
+                }
+            }
+            for (label, out) in out.iter_mut().enumerate() {
+                *out += kernel.dot(&weight[label * width..][columns.clone()], block);
+            }
+        }
+    }
+}
+
+/// A sequence's pooled vector, made in parts.
+struct Pooled<'a> {
+    kernel: Kernel,
+    rows: &'a [f32],
+    width: usize,
+    pooling: Pooling,
+}
+
+impl Pooled<'_> {
+    /// Writes `columns` of the vector.
+    fn write(&self, columns: Range<usize>, out: &mut [f32]) {
+        let mut rows = self
+            .rows
+            .chunks_exact(self.width)
+            .map(|row| &row[columns.clone()]);
+        match self.pooling {
+            Pooling::Cls => out.copy_from_slice(&self.rows[columns]),
+            Pooling::LastToken => out.copy_from_slice(&self.rows[self.rows.len() - self.width..][columns]),
+            Pooling::Mean => {
+                out.fill(0.0);
+                rows.by_ref().for_each(|row| self.kernel.add(out, row));
+                let factor = self.width as f32 / self.rows.len() as f32;
+                out.iter_mut().for_each(|x| *x *= factor);
+            }
+            Pooling::Max => {
+                out.fill(f32::NEG_INFINITY);
+                rows.for_each(|row| out.iter_mut().zip(row).for_each(|(x, &y)| *x = x.max(y)));
+            }
+        }
+    }
+
+    /// Writes `outputs` of the dense layer of this vector.
+    fn multiply(&self, store: &Store, dense: &Dense, outputs: Range<usize>, out: &mut [f32]) {
+        out.copy_from_slice(&store.floats(&dense.bias)[outputs.clone()]);
+        let weight = &store.floats(&dense.weight)[outputs.start * self.width..outputs.end * self.width];
+        let mut part = [0.0; BLOCK];
+        for start in (0..self.width).step_by(BLOCK) {
+            let columns = start..self.width.min(start + BLOCK);
+            let part = &mut part[..columns.len()];
+            self.write(columns.clone(), part);
+            for (out, row) in out.iter_mut().zip(weight.chunks_exact(self.width)) {
+                *out += self.kernel.dot(&row[columns.clone()], part);
+            }
+        }
+    }
+}
+
+impl TokenHead {
+    fn bind(
+        config: &Config,
+        name: &str,
+        labels: Option<Vec<String>>,
+        binder: &mut Binder,
+    ) -> Result<TokenHead, LoadError> {
+        let labels = labels_of(name, labels, binder)?;
+        let output = Dense::bind(name, labels.len(), config.hidden, binder)?;
+        Ok(TokenHead { output, labels })
+    }
+
+    /// Writes each token's most probable label and its probability.
+    pub(crate) fn best(
+        &self,
+        kernel: Kernel,
+        store: &Store,
+        rows: &[f32],
+        width: usize,
+        out: (&mut [u16], &mut [f32]),
+    ) {
+        let (weight, bias) = (store.floats(&self.output.weight), store.floats(&self.output.bias));
+        let (labels, scores) = out;
+        for ((row, label), score) in rows.chunks_exact(width).zip(labels).zip(scores) {
+            let mut best = f32::NEG_INFINITY;
+            // Sum of exp(logit - best), kept on-line.
+            let mut total = 0.0_f32;
+            *label = 0;
+            for (index, (weight, bias)) in weight.chunks_exact(width).zip(bias).enumerate() {
+                let logit = kernel.dot(weight, row) + bias;
+                if logit > best {
+                    total = total * (best - logit).exp() + 1.0;
+                    (best, *label) = (logit, index as u16);
+                } else {
+                    total += (logit - best).exp();
+                }
+            }
+            *score = 1.0 / total;
+        }
+    }
+
+    /// Writes the probabilities of all labels of each token.
+    pub(crate) fn probabilities(
+        &self,
+        kernel: Kernel,
+        store: &Store,
+        rows: &[f32],
+        width: usize,
+        out: &mut [f32],
+    ) {
+        let shape = plimsoll_kernel::LinearShape {
+            rows: rows.len() / width,
+            inputs: width,
+            outputs: self.labels.len(),
+        };
+        let (weight, bias) = (store.floats(&self.output.weight), store.floats(&self.output.bias));
+        kernel.linear(
+            rows,
+            weight,
+            Some(bias),
+            out,
+            shape,
+            plimsoll_kernel::Epilogue::Store,
+        );
+        kernel.softmax(out, self.labels.len());
+    }
+}
+
+/// The labels by `config.json`, or `LABEL_0`, `LABEL_1`, ... as `transformers` names them; as many as the tensor has rows.
+fn labels_of(output: &str, labels: Option<Vec<String>>, binder: &Binder) -> Result<Labels, LoadError> {
+    let rows = binder.rows(&format!("{output}.weight"))?;
+    let labels = labels.unwrap_or_else(|| (0..rows).map(|index| format!("LABEL_{index}")).collect());
+    if labels.len() != rows || rows == 0 || rows > usize::from(u16::MAX) {
+        let reason = format!(
+            "id2label has {} labels, {output}.weight has {rows} rows",
+            labels.len()
+        );
+        return Err(LoadError::Config {
+            file: "config.json",
+            reason,
+        });
+    }
+    Ok(Labels::new(labels))
+}

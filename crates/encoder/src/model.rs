@@ -1,0 +1,287 @@
+//! A model: configuration, weights and heads, immutable and shared by all workers.
+
+use std::ops::Range;
+use std::path::Path;
+
+use plimsoll_kernel::Kernel;
+use plimsoll_memory::{Frame, Mapping, ScratchReq};
+
+use crate::arch::Encoder;
+use crate::batch::{Batch, BatchShape};
+use crate::config::{self, Config, Modules};
+use crate::error::{ForwardError, LoadError};
+use crate::forward::{self, Pass};
+use crate::heads::Heads;
+use crate::hidden::Hidden;
+use crate::info::{ModelInfo, Pooling, Problem};
+use crate::weights::{Binder, Store};
+
+/// The files of a model directory.
+#[derive(Clone, Debug)]
+pub struct ModelFiles<'a> {
+    /// `config.json`.
+    pub config: &'a [u8],
+    /// `model.safetensors`.
+    pub weights: Mapping,
+    /// `modules.json` of sentence-transformers.
+    pub modules: Option<&'a [u8]>,
+    /// `config.json` of its pooling module; without one, the mean.
+    pub pooling: Option<&'a [u8]>,
+    /// `sentence_bert_config.json`.
+    pub sentence_bert: Option<&'a [u8]>,
+}
+
+/// A model of the BERT family.
+///
+/// Heap bytes: names and places of tensors, a few kilobytes a layer. Weights lie in their mapping; those that had to be
+/// converted lie in private pages ([`crate::WeightBytes::converted`]).
+#[derive(Debug)]
+pub struct Model {
+    config: Config,
+    encoder: Encoder,
+    heads: Heads,
+    store: Store,
+    info: ModelInfo,
+    kernel: Kernel,
+}
+
+impl Model {
+    /// Loads a Hugging Face directory.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; weights that are only there as `pytorch_model.bin` or in several files are
+    /// [`LoadError::Unsupported`].
+    pub fn load_dir(path: &Path) -> Result<Model, LoadError> {
+        let config = read(path, "config.json")?;
+        let modules = read_optional(path, "modules.json")?;
+        let pooling_path = match &modules {
+            Some(json) => Modules::parse(json)?.pooling_path,
+            None => Some("1_Pooling".into()),
+        };
+        let pooling = match pooling_path {
+            Some(directory) => read_optional(path, &format!("{directory}/config.json"))?,
+            None => None,
+        };
+        let sentence_bert = read_optional(path, "sentence_bert_config.json")?;
+        Model::from_parts(ModelFiles {
+            config: &config,
+            weights: map_weights(path)?,
+            modules: modules.as_deref(),
+            pooling: pooling.as_deref(),
+            sentence_bert: sentence_bert.as_deref(),
+        })
+    }
+
+    /// Builds a model from its files' contents: the default inside the binary.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn from_parts(files: ModelFiles<'_>) -> Result<Model, LoadError> {
+        let config = Config::parse(files.config)?;
+        let modules = files.modules.map(Modules::parse).transpose()?.unwrap_or_default();
+        let pooling = files
+            .pooling
+            .map(config::parse_pooling)
+            .transpose()?
+            .unwrap_or(Pooling::Mean);
+        let limit = files
+            .sentence_bert
+            .map(config::parse_sentence_bert)
+            .transpose()?
+            .flatten();
+        let mut binder = Binder::new(files.weights)?;
+        let encoder = Encoder::bind(&config, &mut binder)?;
+        let heads = Heads::bind(&config, &encoder.prefix, &mut binder)?;
+        let dtype = binder.dtype_name(&format!("{}{}", encoder.prefix, crate::arch::WORDS))?;
+        let (store, weight_bytes) = binder.finish()?;
+        let positions_max = config.positions_max();
+        let info = ModelInfo {
+            family: config.family,
+            hidden: config.hidden,
+            layers: config.layers,
+            heads: config.heads,
+            intermediate: config.intermediate,
+            tokens_max: limit.map_or(positions_max, |limit| limit.min(positions_max)),
+            positions_max,
+            vocab_size: config.vocab_size,
+            type_vocab_size: config.types,
+            pooling,
+            normalize: modules.normalize,
+            sequence_head: heads.sequence.as_ref().map(|head| head.info.clone()),
+            token_head: heads.token.as_ref().map(|head| head.labels.clone()),
+            weight_bytes,
+            dtype,
+        };
+        Ok(Model {
+            config,
+            encoder,
+            heads,
+            store,
+            info,
+            kernel: Kernel::detect(),
+        })
+    }
+
+    /// The same model on another instruction set.
+    pub fn with_kernel(self, kernel: Kernel) -> Model {
+        Model { kernel, ..self }
+    }
+
+    /// The same model with another pooling than its files name.
+    pub fn with_pooling(mut self, pooling: Pooling) -> Model {
+        self.info.pooling = pooling;
+        self
+    }
+
+    /// What it is and can do.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// The instruction set that it computes with.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// Bytes of scratch that [`Model::forward`] takes for a batch of this shape, exactly. It grows with every field, so
+    /// that the need of the largest batch bounds all others.
+    pub fn forward_scratch(&self, shape: BatchShape) -> ScratchReq {
+        forward::scratch(&self.config, &self.encoder, shape)
+    }
+
+    /// Runs the encoder. The result lies in the frame; what else was needed is free again when this returns.
+    ///
+    /// # Errors
+    /// See [`ForwardError`]; nothing was computed then. Token types are ignored by models that have none.
+    pub fn forward<'s>(&self, batch: &Batch<'_>, frame: &'s Frame<'_>) -> Result<Hidden<'s>, ForwardError> {
+        let pass = Pass {
+            config: &self.config,
+            encoder: &self.encoder,
+            store: &self.store,
+            kernel: self.kernel,
+        };
+        let rows = pass.run(batch, frame)?;
+        Ok(Hidden::new(rows, self.config.hidden))
+    }
+
+    /// Writes the embedding of a sequence, given as its range of the batch's tokens: the model's pooling, then L2
+    /// normalisation if asked for. `out` has [`ModelInfo::hidden`] floats.
+    ///
+    /// # Panics
+    /// When the range is empty or not within `hidden`, or `out` has another length.
+    pub fn pool(&self, hidden: &Hidden<'_>, sequence: Range<usize>, normalize: bool, out: &mut [f32]) {
+        assert!(
+            !sequence.is_empty() && out.len() == self.info.hidden,
+            "pooling {sequence:?} into {}",
+            out.len()
+        );
+        match self.info.pooling {
+            Pooling::Mean => self.kernel.mean_pool(hidden.rows(sequence), out),
+            Pooling::Max => self.kernel.max_pool(hidden.rows(sequence), out),
+            Pooling::Cls => out.copy_from_slice(hidden.token(sequence.start)),
+            Pooling::LastToken => out.copy_from_slice(hidden.token(sequence.end - 1)),
+        }
+        if normalize {
+            self.kernel.l2_normalize(out);
+        }
+    }
+
+    /// Writes the logits of the sequence head, one a label; [`Model::scores`] makes probabilities of them.
+    ///
+    /// # Panics
+    /// When there is no such head, the range is empty or not within `hidden`, or `out` has another length.
+    pub fn classify(&self, hidden: &Hidden<'_>, sequence: Range<usize>, out: &mut [f32]) {
+        let head = self
+            .heads
+            .sequence
+            .as_ref()
+            .expect("the model has a sequence head");
+        assert!(
+            !sequence.is_empty() && out.len() == head.info.labels.len(),
+            "{sequence:?} into {}",
+            out.len()
+        );
+        head.logits(self.kernel, &self.store, hidden, sequence, out);
+    }
+
+    /// Turns logits of the sequence head into scores, in place, as [`Problem`] says.
+    ///
+    /// # Panics
+    /// When there is no such head or `logits` has another length than it has labels.
+    pub fn scores(&self, logits: &mut [f32]) {
+        let head = self
+            .heads
+            .sequence
+            .as_ref()
+            .expect("the model has a sequence head");
+        assert_eq!(logits.len(), head.info.labels.len(), "logits");
+        match head.info.problem {
+            Problem::SingleLabel => self.kernel.softmax(logits, logits.len()),
+            Problem::MultiLabel | Problem::Relevance => {
+                logits.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp()));
+            }
+            Problem::Regression => {}
+        }
+    }
+
+    /// Writes the most probable label and its probability for each token of the range.
+    ///
+    /// # Panics
+    /// When there is no token head, the range is not within `hidden`, or a slice has another length.
+    pub fn label_tokens(
+        &self,
+        hidden: &Hidden<'_>,
+        tokens: Range<usize>,
+        labels: &mut [u16],
+        scores: &mut [f32],
+    ) {
+        let head = self.heads.token.as_ref().expect("the model has a token head");
+        assert_eq!(
+            [labels.len(), scores.len()],
+            [tokens.len(); 2],
+            "labels and scores"
+        );
+        let rows = hidden.rows(tokens);
+        head.best(self.kernel, &self.store, rows, hidden.width(), (labels, scores));
+    }
+
+    /// Writes the probabilities of every label, `[tokens, labels]`: what
+    /// [`Aggregation::Average`](crate::spans::Aggregation::Average) reads.
+    ///
+    /// # Panics
+    /// When there is no token head, the range is not within `hidden`, or `out` has another length.
+    pub fn label_probabilities(&self, hidden: &Hidden<'_>, tokens: Range<usize>, out: &mut [f32]) {
+        let head = self.heads.token.as_ref().expect("the model has a token head");
+        assert_eq!(out.len(), tokens.len() * head.labels.len(), "probabilities");
+        head.probabilities(self.kernel, &self.store, hidden.rows(tokens), hidden.width(), out);
+    }
+}
+
+fn read(directory: &Path, name: &str) -> Result<Vec<u8>, LoadError> {
+    let path = directory.join(name);
+    std::fs::read(&path).map_err(|source| LoadError::Io { path, source })
+}
+
+fn read_optional(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, LoadError> {
+    match read(directory, name) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(LoadError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn map_weights(directory: &Path) -> Result<Mapping, LoadError> {
+    const WEIGHTS: &str = "model.safetensors";
+    let path = directory.join(WEIGHTS);
+    if !path.exists() {
+        for other in ["model.safetensors.index.json", "pytorch_model.bin"] {
+            if directory.join(other).exists() {
+                return Err(LoadError::Unsupported(format!(
+                    "{}: weights as {other}; one {WEIGHTS} is needed",
+                    directory.display()
+                )));
+            }
+        }
+    }
+    Ok(Mapping::open(&path)?)
+}

@@ -1,0 +1,244 @@
+//! Small models of every family and head against PyTorch, on every instruction set this CPU has.
+
+mod fixtures;
+
+use fixtures::{Case, Packed, cases, check_close, forward, kernels, load};
+use plimsoll_encoder::{Batch, Family, Hidden, Model, Pooling, Problem};
+
+const FAMILIES: [(&str, Family); 4] = [
+    ("bert", Family::Bert),
+    ("distilbert", Family::DistilBert),
+    ("roberta", Family::Roberta),
+    ("xlm-roberta", Family::XlmRoberta),
+];
+
+/// Runs all cases of a fixture as one batch on every instruction set and calls `check` for each.
+fn check_each(name: &str, check: impl Fn(&Model, &Hidden<'_>, std::ops::Range<usize>, &Case)) {
+    for kernel in kernels() {
+        let model = load(name).with_kernel(kernel);
+        let cases = cases(name);
+        let packed = Packed::new(&cases);
+        forward(&model, &packed.batch(), |hidden| {
+            let mut start = 0;
+            for case in &cases {
+                let tokens = start..start + case.ids.len();
+                start = tokens.end;
+                check_close(name, hidden.token(tokens.start), &case.hidden[0]);
+                check_close(name, hidden.token(tokens.end - 1), &case.hidden[1]);
+                check(&model, hidden, tokens, case);
+            }
+        });
+    }
+}
+
+fn pooled(model: &Model, hidden: &Hidden<'_>, tokens: std::ops::Range<usize>, normalize: bool) -> Vec<f32> {
+    let mut out = vec![f32::NAN; model.info().hidden];
+    model.pool(hidden, tokens, normalize, &mut out);
+    out
+}
+
+#[test]
+fn hidden_states_and_means_of_every_family() {
+    for (name, family) in FAMILIES {
+        assert_eq!(load(name).info().family, family);
+        check_each(name, |model, hidden, tokens, case| {
+            check_close(name, &pooled(model, hidden, tokens.clone(), false), &case.mean);
+            let unit = pooled(model, hidden, tokens, true);
+            let length: f32 = unit.iter().map(|x| x * x).sum();
+            assert!((length - 1.0).abs() < 1e-5, "{name}: {length}");
+        });
+    }
+}
+
+#[test]
+fn every_pooling() {
+    let cases = cases("bert");
+    let packed = Packed::new(&cases);
+    let expected: [(Pooling, fn(&Case) -> &[f32]); 4] = [
+        (Pooling::Mean, |case| &case.mean),
+        (Pooling::Max, |case| &case.max),
+        (Pooling::Cls, |case| &case.hidden[0]),
+        (Pooling::LastToken, |case| &case.hidden[1]),
+    ];
+    for (pooling, expected) in expected {
+        let model = load("bert").with_pooling(pooling);
+        forward(&model, &packed.batch(), |hidden| {
+            let mut start = 0;
+            for case in &cases {
+                let tokens = start..start + case.ids.len();
+                start = tokens.end;
+                check_close(
+                    pooling.name(),
+                    &pooled(&model, hidden, tokens, false),
+                    expected(case),
+                );
+            }
+        });
+    }
+}
+
+#[test]
+fn sequence_heads_of_every_family() {
+    for (family, _) in FAMILIES {
+        let name = format!("{family}-sequence");
+        check_each(&name, |model, hidden, tokens, case| {
+            let head = model.info().sequence_head.as_ref().unwrap();
+            let labels: Vec<&str> = (0..head.labels.len()).map(|i| head.labels.name(i)).collect();
+            assert_eq!(
+                (&labels[..], head.problem),
+                (&["negative", "neutral", "positive"][..], Problem::SingleLabel)
+            );
+            let mut out = [f32::NAN; 3];
+            model.classify(hidden, tokens, &mut out);
+            check_close(&name, &out, &floats(&case.logits));
+            model.scores(&mut out);
+            check_close(&name, &out, &floats(&case.probabilities));
+        });
+    }
+}
+
+#[test]
+fn one_label_is_a_relevance() {
+    check_each("bert-reranker", |model, hidden, tokens, case| {
+        assert_eq!(
+            model.info().sequence_head.as_ref().unwrap().problem,
+            Problem::Relevance
+        );
+        let mut out = [f32::NAN];
+        model.classify(hidden, tokens, &mut out);
+        let logits = floats(&case.logits);
+        check_close("bert-reranker", &out, &logits);
+        model.scores(&mut out);
+        check_close("bert-reranker", &out, &[1.0 / (1.0 + (-logits[0]).exp())]);
+    });
+}
+
+#[test]
+fn token_heads_of_every_family() {
+    for (family, _) in FAMILIES {
+        let name = format!("{family}-token");
+        check_each(&name, |model, hidden, tokens, case| {
+            assert_eq!(model.info().token_head.as_ref().unwrap().entity(3), "LOC");
+            let expected: Vec<Vec<f32>> = serde_json::from_value(case.probabilities.clone()).unwrap();
+            check_labels(&name, model, hidden, tokens, &expected);
+        });
+    }
+}
+
+fn check_labels(
+    name: &str,
+    model: &Model,
+    hidden: &Hidden<'_>,
+    tokens: std::ops::Range<usize>,
+    expected: &[Vec<f32>],
+) {
+    let count = tokens.len();
+    let width = expected[0].len();
+    let mut probabilities = vec![f32::NAN; count * width];
+    model.label_probabilities(hidden, tokens.clone(), &mut probabilities);
+    check_close(name, &probabilities, &expected.concat());
+    let (mut labels, mut scores) = (vec![u16::MAX; count], vec![f32::NAN; count]);
+    model.label_tokens(hidden, tokens, &mut labels, &mut scores);
+    for (token, row) in probabilities.chunks(width).enumerate() {
+        let best = (0..width).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap();
+        assert_eq!(usize::from(labels[token]), best, "{name}");
+        check_close(name, &[scores[token]], &[row[best]]);
+    }
+}
+
+#[test]
+fn half_precision_weights_are_converted() {
+    for (name, dtype) in [("bert-f16", "float16"), ("bert-bf16", "bfloat16")] {
+        check_each(name, |model, hidden, tokens, case| {
+            check_close(name, &pooled(model, hidden, tokens, false), &case.mean);
+        });
+        let info = load(name).info().clone();
+        let bytes = info.weight_bytes;
+        assert_eq!(info.dtype, dtype);
+        assert!(
+            bytes.converted >= bytes.embeddings + bytes.layers && bytes.mapped > 0,
+            "{bytes:?}"
+        );
+    }
+    let bytes = load("bert").info().weight_bytes;
+    assert_eq!(bytes.converted, 0, "aligned f32 is mapped, not copied");
+}
+
+#[test]
+fn gelu_by_tanh() {
+    check_each("bert-gelu-new", |model, hidden, tokens, case| {
+        check_close("bert-gelu-new", &pooled(model, hidden, tokens, false), &case.mean);
+    });
+}
+
+#[test]
+fn four_bit_weights_with_both_heads_in_one_file() {
+    let name = "bert-q4-heads";
+    let info = load(name).info().clone();
+    assert_eq!(
+        (info.dtype, info.pooling, info.normalize),
+        ("q4_0", Pooling::Max, true)
+    );
+    assert_eq!(
+        (info.tokens_max, info.positions_max),
+        (17, 30),
+        "sentence_bert_config.json limits tokens"
+    );
+    // Only the head's dense layer, 4-bit in the file, is expanded.
+    assert_eq!(info.weight_bytes.converted, info.hidden * info.hidden * 4);
+    check_each(name, |model, hidden, tokens, case| {
+        check_close(name, &pooled(model, hidden, tokens.clone(), false), &case.max);
+        let mut logits = [f32::NAN; 2];
+        model.classify(hidden, tokens.clone(), &mut logits);
+        check_close(name, &logits, &case.sequence_logits);
+        check_labels(name, model, hidden, tokens, &case.token_probabilities);
+    });
+}
+
+#[test]
+fn a_sequence_does_not_depend_on_its_batch() {
+    for (name, _) in FAMILIES {
+        let model = load(name);
+        let cases = cases(name);
+        let packed = Packed::new(&cases);
+        forward(&model, &packed.batch(), |together| {
+            let mut start = 0;
+            for case in &cases {
+                let lens = [case.ids.len() as u32];
+                let batch = Batch {
+                    ids: &case.ids,
+                    types: &case.types,
+                    lens: &lens,
+                };
+                let tokens = start..start + case.ids.len();
+                start = tokens.end;
+                forward(&model, &batch, |alone| {
+                    assert_eq!(alone.rows(0..case.ids.len()), together.rows(tokens), "{name}");
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn no_types_are_types_of_zero() {
+    let model = load("bert");
+    let ids = [5, 6, 7, 8];
+    let batch = |types| Batch {
+        ids: &ids,
+        types,
+        lens: &[4],
+    };
+    forward(&model, &batch(&[]), |without| {
+        forward(&model, &batch(&[0; 4]), |with| {
+            assert_eq!(without.rows(0..4), with.rows(0..4))
+        });
+        forward(&model, &batch(&[0, 0, 1, 1]), |pair| {
+            assert_ne!(without.rows(0..4), pair.rows(0..4))
+        });
+    });
+}
+
+fn floats(json: &serde_json::Value) -> Vec<f32> {
+    serde_json::from_value(json.clone()).unwrap()
+}
