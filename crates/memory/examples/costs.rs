@@ -30,6 +30,27 @@ fn allocate_and_free(allocator: &impl GlobalAlloc) {
     unsafe { allocator.dealloc(black_box(allocator.alloc(layout)), layout) };
 }
 
+/// Leases, returns and trims 4,096 slots of a page.
+fn cost_of_burst(pool: &Pool<u8>) {
+    const SLOTS: usize = 4096;
+    let start = Instant::now();
+    let mut leases: Vec<_> = (0..SLOTS).map_while(|_| pool.lease(1).ok()).collect();
+    let leased = start.elapsed();
+    leases.iter_mut().for_each(|lease| lease[0] = 1);
+    drop(leases);
+    let start = Instant::now();
+    let freed = pool.trim(0);
+    let per_slot = |elapsed: std::time::Duration| elapsed.as_nanos() as f64 / SLOTS as f64;
+    println!(
+        "{:8.1} ns  lease a fresh slot, in a burst of {SLOTS}",
+        per_slot(leased)
+    );
+    println!(
+        "{:8.1} ns  give a slot back, trimming {freed} bytes",
+        per_slot(start.elapsed())
+    );
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = PoolConfig {
         name: "costs",
@@ -55,6 +76,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         drop(lease);
         pool.trim(0);
     });
+    cost_of_burst(&pool);
     cost("frame with two pieces", || {
         let frame = scratch.frame();
         black_box((frame.take::<f32>(1024).is_ok(), frame.take::<f32>(1024).is_ok()));

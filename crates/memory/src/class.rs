@@ -2,6 +2,7 @@
 //!
 //! Slots are threaded into two lists through one array, so taking and putting are O(1) and the array's untouched part costs no memory.
 
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use crate::process::page_bytes;
@@ -90,16 +91,18 @@ impl Class {
         self.region.populate(self.pages(index))
     }
 
-    /// Drops the pages of a slot that nobody else can reach; returns the bytes freed, 0 when the kernel refuses.
-    pub(crate) fn give_back(&self, index: u32) -> usize {
-        self.region.give_back(self.pages(index))
+    /// Drops the pages of neighbouring slots that nobody else can reach; returns the bytes freed, 0 when the kernel refuses.
+    pub(crate) fn give_back(&self, slots: Range<u32>) -> usize {
+        let pages = self.slot_bytes / page_bytes();
+        self.region
+            .give_back(slots.start as usize * pages..slots.end as usize * pages)
     }
 
     pub(crate) fn committed_bytes(&self) -> usize {
         self.region.committed_bytes()
     }
 
-    fn pages(&self, index: u32) -> std::ops::Range<usize> {
+    fn pages(&self, index: u32) -> Range<usize> {
         let pages = self.slot_bytes / page_bytes();
         index as usize * pages..(index as usize + 1) * pages
     }
@@ -118,6 +121,21 @@ impl Lists {
         self.idle = self.next[index as usize];
         self.idle_slots -= 1;
         Some(index)
+    }
+
+    /// Takes idle slots out as long as they are neighbours, at most `slots_max` (not 0): one call to the kernel gives them all back.
+    pub(crate) fn pop_idle_run(&mut self, slots_max: usize) -> Option<Range<u32>> {
+        let first = self.pop_idle()?;
+        let mut run = first..first + 1;
+        while run.len() < slots_max {
+            match self.idle {
+                index if index == run.end => run.end += 1,
+                index if index != NONE && index + 1 == run.start => run.start -= 1,
+                _ => break,
+            }
+            self.pop_idle();
+        }
+        Some(run)
     }
 
     pub(crate) fn push_idle(&mut self, index: u32) {

@@ -14,7 +14,8 @@ struct Roots {
     cgroup: PathBuf,
 }
 
-/// The smallest memory limit of the cgroups that this process is in, v2 (`memory.max`) or v1 (`memory.limit_in_bytes`); `None` when none is set.
+/// The smallest memory limit of the cgroups that this process is in, v2 (`memory.max`) or v1 (`memory.limit_in_bytes`); `None` when none is set
+/// below the host's memory.
 pub fn cgroup_limit_bytes() -> Option<u64> {
     Roots::system().cgroup_limit_bytes()
 }
@@ -51,17 +52,12 @@ impl Roots {
 
     fn cgroup_limit_bytes(&self) -> Option<u64> {
         let host = self.host_memory_bytes().unwrap_or(u64::MAX);
-        self.hierarchies()
+        // v1 writes "no limit" as the largest number of whole pages.
+        let limits = self
+            .hierarchies()
             .into_iter()
-            .flat_map(|hierarchy| {
-                hierarchy
-                    .groups()
-                    .filter_map(move |group| read_bytes(&group.join(hierarchy.limit)))
-                    .collect::<Vec<_>>()
-            })
-            // v1 writes "no limit" as the largest number of whole pages.
-            .filter(|limit| *limit <= host)
-            .min()
+            .filter_map(|hierarchy| hierarchy.limit_bytes());
+        limits.filter(|limit| *limit <= host).min()
     }
 
     fn cgroup_usage_bytes(&self) -> Option<u64> {
@@ -129,6 +125,13 @@ impl Hierarchy {
             limit,
             usage,
         }
+    }
+
+    /// The smallest limit on the way up.
+    fn limit_bytes(&self) -> Option<u64> {
+        self.groups()
+            .filter_map(|group| read_bytes(&group.join(self.limit)))
+            .min()
     }
 
     /// The process's group and those above it, up to the mounted root.

@@ -171,6 +171,19 @@ impl Mapping {
         self.bytes().is_empty()
     }
 
+    /// Keeps the bytes in memory until the mapping is gone (`mlock`), so that pressure on the page cache cannot evict weights; bounded by `RLIMIT_MEMLOCK`.
+    pub fn lock(&self) -> Result<(), MapError> {
+        let bytes = self.bytes();
+        // SAFETY: locking changes no contents, and the range is mapped.
+        match unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) } {
+            0 => Ok(()),
+            _ => Err(MapError::Pages {
+                requested_bytes: bytes.len(),
+                error: io::Error::from_raw_os_error(errno()),
+            }),
+        }
+    }
+
     /// A part of the bytes that keeps the whole alive; `None` when `range` is not inside.
     pub fn slice(&self, range: Range<usize>) -> Option<MappedSlice> {
         self.bytes().get(range.clone())?;
@@ -193,6 +206,24 @@ impl OwnedMapping {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: the pages are writable, at least `bytes` long, initialised, and borrowed through `self` alone.
         unsafe { std::slice::from_raw_parts_mut(self.pages.address.as_ptr(), self.bytes) }
+    }
+
+    /// Lets huge pages back the bytes: all of them are used, and fewer entries then cover them. Call it before filling. A kernel built without huge pages
+    /// has nothing to set.
+    pub fn huge_pages(&mut self) {
+        // SAFETY: advice about backing changes no contents.
+        let status = unsafe {
+            libc::madvise(
+                self.pages.address.as_ptr().cast(),
+                self.pages.bytes,
+                libc::MADV_HUGEPAGE,
+            )
+        };
+        debug_assert!(
+            status == 0 || errno() == libc::EINVAL,
+            "madvise: errno {}",
+            errno()
+        );
     }
 
     /// Ends the filling: the pages become read-only for good.
@@ -347,8 +378,10 @@ mod tests {
     #[test]
     fn owned_pages_are_filled_once_and_then_shared() {
         let mut owned = Mapping::owned(8).unwrap();
+        owned.huge_pages();
         crate::cast_mut::<u32>(owned.bytes_mut()).unwrap()[1] = 5;
         let mapping = owned.freeze().unwrap();
+        mapping.lock().unwrap();
         assert_eq!(cast::<u32>(mapping.bytes()), Some(&[0, 5][..]));
         assert_eq!(mapping.slice(4..8).unwrap().cast::<u32>(), Some(&[5][..]));
         assert_eq!(mapping.slice(2..6).unwrap().cast::<u32>(), None);

@@ -108,7 +108,18 @@ impl<T: Pod> Pool<T> {
             .fold(0, usize::saturating_add)
     }
 
-    /// Builds the pool. Allocates its bookkeeping (8 bytes a slot, touched as slots are); commits nothing yet.
+    /// Heap bytes that the bookkeeping of such a pool may come to touch: two words a slot and a bit a page. No other figure of a pool includes them.
+    pub fn bookkeeping_bytes(config: &PoolConfig) -> usize {
+        let of_size = |slot_bytes| {
+            let bytes = region_bytes(config, slot_bytes);
+            bytes / slot_bytes * 8 + (bytes / page_bytes()).div_ceil(64) * 8
+        };
+        slot_sizes::<T>(config)
+            .map(of_size)
+            .fold(0, usize::saturating_add)
+    }
+
+    /// Builds the pool: allocates its bookkeeping, commits nothing yet.
     pub fn new(reservation: &Reservation, cap: &CommitCap, config: PoolConfig) -> Result<Self, ReserveError> {
         let class = |slot_bytes| {
             let region = reservation.carve(region_bytes(&config, slot_bytes))?;
@@ -316,7 +327,7 @@ impl PoolCore {
     }
 
     fn put_discarded(&self, class: &Class, index: u32) {
-        let freed = class.give_back(index);
+        let freed = class.give_back(index..index + 1);
         let mut lists = class.lists();
         lists.discarded += 1;
         if freed > 0 {
@@ -336,16 +347,17 @@ impl PoolCore {
         let mut freed = 0;
         for class in self.classes.iter().rev() {
             while freed < bytes {
-                let Some(index) = class.lists().pop_idle() else {
+                let slots_max = (bytes - freed).div_ceil(class.slot_bytes());
+                let Some(run) = class.lists().pop_idle_run(slots_max) else {
                     break;
                 };
-                let given = class.give_back(index);
+                let given = class.give_back(run.clone());
                 let mut lists = class.lists();
                 if given == 0 {
-                    lists.push_idle(index);
+                    run.for_each(|index| lists.push_idle(index));
                     break;
                 }
-                lists.push_cold(index);
+                run.for_each(|index| lists.push_cold(index));
                 freed += given;
             }
         }

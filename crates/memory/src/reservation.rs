@@ -189,13 +189,7 @@ mod tests {
     #[test]
     fn an_impossible_size_is_an_error() {
         let error = Reservation::new(1 << 60).unwrap_err();
-        assert_eq!(
-            error,
-            ReserveError::Os {
-                requested_bytes: 1 << 60,
-                errno: libc::ENOMEM
-            }
-        );
+        assert!(matches!(error, ReserveError::Os { requested_bytes, .. } if requested_bytes == 1 << 60));
         assert!(matches!(
             Reservation::new(usize::MAX),
             Err(ReserveError::Os { .. })

@@ -181,6 +181,38 @@ fn trimming_gives_back_down_to_a_line() {
 }
 
 #[test]
+fn neighbours_and_strangers_all_go_back() {
+    let page = page_bytes();
+    let (cap, pool) = alone(8, Clear::Never);
+    let mut leases: Vec<_> = (0..8).map(|_| Some(pool.lease(1).unwrap())).collect();
+    for slot in [0, 1, 5, 4, 7, 2, 3, 6] {
+        leases[slot] = None;
+    }
+    assert_eq!(cap.reclaim(3 * page), 3 * page);
+    assert_eq!(
+        (pool.stats().idle_bytes, cap.committed_bytes()),
+        (5 * page, 5 * page)
+    );
+    assert_eq!(cap.reclaim(usize::MAX), 5 * page);
+    let again: Vec<_> = (0..8).map(|_| pool.lease(1).unwrap()).collect();
+    let mut addresses: Vec<_> = again.iter().map(|lease| lease.as_ptr()).collect();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 8);
+}
+
+#[test]
+fn bookkeeping_is_two_words_a_slot_and_a_bit_a_page() {
+    let page = page_bytes();
+    let config = config(2 * page, 128 * page, Clear::Never);
+    assert_eq!(Pool::<u8>::reserve_bytes(&config), 2 * 128 * page);
+    assert_eq!(
+        Pool::<u8>::bookkeeping_bytes(&config),
+        (128 + 64) * 8 + 2 * 128 / 8
+    );
+}
+
+#[test]
 fn warm_slots_wait_committed() {
     let (_cap, pool) = alone(8, Clear::Never);
     pool.warm(page_bytes() + 1, 3).unwrap();
