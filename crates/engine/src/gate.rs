@@ -317,3 +317,123 @@ impl Drain {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use std::task::Waker;
+
+    const OWNER: Owner = Owner::new(0, "requests");
+
+    fn gate(limit_bytes: usize, requests_max: usize, waiting_max: usize) -> (Arc<Gate>, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::default());
+        (
+            Gate::new(
+                Ledger::new(limit_bytes),
+                OWNER,
+                clock.clone(),
+                requests_max,
+                waiting_max,
+            ),
+            clock,
+        )
+    }
+
+    fn inside(entry: Result<Entry, Refusal>) -> Grant {
+        match entry {
+            Ok(Entry::Inside(grant)) => grant,
+            Ok(Entry::InLine(id)) => panic!("in line as {id}"),
+            Err(refusal) => panic!("{refusal}"),
+        }
+    }
+
+    fn in_line(entry: Result<Entry, Refusal>) -> u64 {
+        match entry {
+            Ok(Entry::InLine(id)) => id,
+            _ => panic!("not in line"),
+        }
+    }
+
+    fn poll(gate: &Arc<Gate>, id: u64) -> Poll<Result<Grant, Refusal>> {
+        gate.poll_line(id, &mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn nobody_overtakes_a_large_request_that_waits() {
+        let (gate, _) = gate(100, 8, 8);
+        let first = inside(gate.enter(60));
+        let large = in_line(gate.enter(80));
+        let small = in_line(gate.enter(10));
+        assert!(
+            poll(&gate, small).is_pending(),
+            "10 bytes are free, but 80 were asked for before"
+        );
+        gate.leave(first.berth);
+        drop(first.held);
+        assert!(poll(&gate, small).is_pending());
+        assert!(matches!(poll(&gate, large), Poll::Ready(Ok(_))));
+        assert_eq!(gate.waiting(), 1);
+    }
+
+    #[test]
+    fn giving_up_lets_the_next_one_through() {
+        let (gate, _) = gate(100, 8, 8);
+        let _first = inside(gate.enter(60));
+        let large = in_line(gate.enter(80));
+        let small = in_line(gate.enter(10));
+        gate.give_up(large);
+        assert!(matches!(poll(&gate, small), Poll::Ready(Ok(_))));
+    }
+
+    #[test]
+    fn a_full_line_and_a_full_table_are_named() {
+        let (gate, _) = gate(100, 1, 1);
+        let grant = inside(gate.enter(10));
+        let waiting = in_line(gate.enter(10));
+        let refused = gate.enter(10);
+        assert!(matches!(
+            refused,
+            Err(Refusal::Overloaded {
+                reason: Shortage::Waiting { waiting_max: 1 },
+                ..
+            })
+        ));
+        let reason = Shortage::Requests { requests_max: 1 };
+        assert!(matches!(gate.refusal(10), Refusal::Overloaded { reason: r, .. } if r == reason));
+        gate.give_up(waiting);
+        gate.leave(grant.berth);
+        drop(grant.held);
+        assert_eq!((gate.ledger().in_use(), gate.inside(), gate.waiting()), (0, 0, 0));
+    }
+
+    #[test]
+    fn retry_after_follows_the_measured_drain() {
+        let (gate, clock) = gate(1000, 8, 8);
+        // 1,000 bytes every 100 ms: 10 bytes a millisecond.
+        for _ in 0..20 {
+            let grant = inside(gate.enter(1000));
+            clock.advance(Nanos::from_ms(100));
+            gate.leave(grant.berth);
+            drop(grant.held);
+        }
+        let _full = inside(gate.enter(1000));
+        let Refusal::Overloaded { retry_after_ms, .. } = gate.refusal(500) else {
+            panic!("refused for another reason")
+        };
+        assert_eq!(retry_after_ms, 50);
+    }
+
+    #[test]
+    fn a_draining_gate_refuses_those_in_line_too() {
+        let (gate, _) = gate(100, 8, 8);
+        let _first = inside(gate.enter(100));
+        let waiting = in_line(gate.enter(10));
+        gate.drain();
+        assert!(matches!(
+            poll(&gate, waiting),
+            Poll::Ready(Err(Refusal::Draining))
+        ));
+        assert!(matches!(gate.enter(1), Err(Refusal::Draining)));
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use plimsoll_encoder::{Batch, Hidden};
+use plimsoll_encoder::Batch;
 
 use crate::config::Limits;
 use crate::engine::Engine;
@@ -138,9 +138,4 @@ impl Pass {
         debug_assert_eq!(part.rows.len(), window.len);
         self.parts.push(part);
     }
-}
-
-/// The rows of one part.
-pub(crate) fn rows_of<'h>(hidden: &'h Hidden<'_>, rows: &Range<usize>) -> &'h [f32] {
-    hidden.rows(rows.clone())
 }

@@ -104,40 +104,55 @@ impl Worker {
 
     fn run_pass(&mut self) -> Turn {
         let engine = Arc::clone(&self.engine);
-        self.gather();
-        if self.pass.parts.is_empty() {
-            return Turn::Idle;
-        }
-        let turn = Turn::Pass {
-            sequences: self.pass.parts.len(),
-            tokens: self.pass.ids.len(),
-        };
-        let mut stage = Stage::Forward;
+        let mut stage = Stage::Batch;
         let ran = catch_unwind(AssertUnwindSafe(|| {
-            engine.probe(Stage::Forward);
-            let mut frame = self.scratch.frame();
-            let hidden = engine.model().forward(&self.pass.batch(), &mut frame);
-            let hidden = hidden.unwrap_or_else(|error| panic!("the batch was checked: {error}"));
-            stage = Stage::Heads;
-            for part in &self.pass.parts {
-                engine.probe(Stage::Heads);
-                let mut cell = engine.berths().lock(part.job);
-                if cell.cancelled {
-                    continue;
-                }
-                if let Some(work) = &mut cell.work {
-                    heads::run(engine.model(), &hidden, part, work, &mut self.staging);
-                    work.progress.done += 1;
-                }
+            self.gather();
+            if !self.pass.parts.is_empty() {
+                self.forward(&mut stage);
             }
         }));
+        if ran.is_err() && stage == Stage::Batch {
+            // The job at the head of the line was being gathered: it must not be tried for ever.
+            let head = engine.queue().lock().ready.front().copied();
+            head.into_iter()
+                .filter(|job| !self.pass.jobs.contains(job))
+                .for_each(|job| fail_in_line(&engine, job));
+        }
         for &job in &self.pass.jobs {
             match ran {
                 Ok(()) => leave_pass(&engine, job),
                 Err(_) => fail(&engine, job, stage),
             }
         }
-        turn
+        match self.pass.parts.len() {
+            0 => Turn::Idle,
+            sequences => Turn::Pass {
+                sequences,
+                tokens: self.pass.ids.len(),
+            },
+        }
+    }
+
+    /// Runs the encoder over the pass, then every head over every sequence.
+    fn forward(&mut self, stage: &mut Stage) {
+        let engine = &self.engine;
+        *stage = Stage::Forward;
+        engine.probe(Stage::Forward);
+        let frame = self.scratch.frame();
+        let hidden = engine.model().forward(&self.pass.batch(), &frame);
+        let hidden = hidden.unwrap_or_else(|error| panic!("the batch was checked: {error}"));
+        *stage = Stage::Heads;
+        for part in &self.pass.parts {
+            engine.probe(Stage::Heads);
+            let mut cell = engine.berths().lock(part.job);
+            if cell.cancelled {
+                continue;
+            }
+            if let Some(work) = &mut cell.work {
+                heads::run(engine.model(), &hidden, part, work, &mut self.staging);
+                work.progress.done += 1;
+            }
+        }
     }
 
     /// Fills the pass from the line, first come first served.
@@ -170,6 +185,9 @@ impl Worker {
                 break;
             }
             lines.ready.pop_front();
+        }
+        if lines.ready.is_empty() {
+            lines.ready_tokens = 0;
         }
     }
 }
@@ -255,6 +273,12 @@ fn fail(engine: &Engine, job: u32, stage: Stage) {
         engine.berths().lock(job),
         Some(Err(JobError::Internal { stage: stage.name() })),
     );
+}
+
+/// A panic while the job stood in line.
+fn fail_in_line(engine: &Engine, job: u32) {
+    engine.berths().lock(job).busy += 1;
+    fail(engine, job, Stage::Batch);
 }
 
 /// A job that ran out of time in line.

@@ -1,0 +1,50 @@
+//! Between submission and the finished answer nothing is allocated.
+
+mod common;
+
+use common::{all_tasks, now_or_never, rig};
+use plimsoll_engine::{JobOptions, Tasks};
+use plimsoll_memory::CountingAllocator;
+use plimsoll_memory::alloc;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+#[test]
+fn requests_of_all_lengths_and_tasks_allocate_nothing() {
+    let mut rig = rig();
+    let word = "我 在 a b 上 海 1 2 ";
+    let bodies: Vec<String> = (0..40).map(|n| format!("{}\nb", word.repeat(n % 13))).collect();
+    let tasks = [
+        all_tasks(),
+        Tasks::EMBEDDING,
+        Tasks::TOKEN_EMBEDDINGS,
+        Tasks::WORDS,
+        Tasks::TOKENS,
+    ];
+    for round in 0..2 {
+        for (index, body) in bodies.iter().enumerate() {
+            let options = JobOptions::new(tasks[index % tasks.len()]);
+            let before = alloc::thread_counts().allocations;
+            let answer = rig.answer(body, options);
+            let during = alloc::thread_counts().allocations - before;
+            assert!(answer.is_ok());
+            assert_eq!(during, 0, "round {round}, body {index}: {during} allocations");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_waits_is_found_without_allocating() {
+    let mut rig = rig();
+    let jobs: Vec<_> = (0..8)
+        .map(|_| rig.job("a b c", JobOptions::new(Tasks::EMBEDDING)))
+        .collect();
+    let before = alloc::thread_counts().allocations;
+    rig.work();
+    for job in jobs {
+        assert!(now_or_never(job).is_ok());
+    }
+    // The one allocation allowed is none: freeing the vector of jobs is not an allocation.
+    assert_eq!(alloc::thread_counts().allocations, before);
+}
