@@ -1,4 +1,16 @@
-//! The Plimsoll server: wire formats, HTTP, metrics and the command line around `plimsoll-engine`.
+//! The Plimsoll server: the wire, HTTP, metrics and the command line around `plimsoll-engine`.
+//!
+//! Only this crate knows a wire format, opens sockets and starts threads. A request's road: [`net`] accepts its connection, [`http`] admits,
+//! receives and submits it, [`wire`] reads its body by means of [`json`], [`answer`] writes what comes back.
 #![forbid(unsafe_code)]
 
+pub mod answer;
+pub mod app;
+pub mod cli;
+pub mod http;
 pub mod json;
+pub mod metrics;
+pub mod model;
+pub mod net;
+pub mod wire;
+pub mod workers;

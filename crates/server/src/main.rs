@@ -1,2 +1,27 @@
 //! The `plimsoll` command.
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use plimsoll::cli::{Cli, Command, analyze, plan, serve};
+use plimsoll_memory::CountingAllocator;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|e| e.to_string()),
+        Command::Analyze(args) => analyze::run(&args).map_err(|e| e.to_string()),
+        Command::Plan(args) => plan::run(&args)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|e| e.to_string()),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("plimsoll: {error}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,139 @@
+//! The answer of `/v1/analyze`. Offsets are characters.
+
+use plimsoll_engine::Tasks;
+
+use super::scores::Scores;
+use super::{Out, Source};
+
+/// One object, or `{"results": [...]}`.
+pub(super) async fn results<S: Source>(source: &S, tasks: Tasks, single: bool, out: &mut Out<'_, S>) {
+    if single {
+        return result(source, 0, tasks, out).await;
+    }
+    out.raw("{\"results\":[").await;
+    for index in 0..source.inputs() {
+        out.comma(index).await;
+        result(source, index, tasks, out).await;
+    }
+    out.raw("]}").await;
+}
+
+async fn result<S: Source>(source: &S, index: usize, tasks: Tasks, out: &mut Out<'_, S>) {
+    let text = source.text(index);
+    out.raw("{").await;
+    if tasks.has(Tasks::WORDS) {
+        words(text, source.words(index), out).await;
+    }
+    if tasks.has(Tasks::ENTITIES) {
+        entities(source, index, text, out).await;
+    }
+    if tasks.has(Tasks::CLASSES) {
+        sentiment(source, index, out).await;
+    }
+    if tasks.has(Tasks::EMBEDDING) {
+        out.raw("\"embedding\":").await;
+        out.floats(source.embedding(index)).await;
+        out.raw(",").await;
+    }
+    out.raw("\"tokens\":").await;
+    out.uint(source.token_count(index)).await;
+    out.raw(if source.truncated(index) {
+        ",\"truncated\":true}"
+    } else {
+        ",\"truncated\":false}"
+    })
+    .await;
+}
+
+/// `"words": [{text, start, end}],`, blank ones left out.
+async fn words<S: Source>(text: &str, ends: &[u32], out: &mut Out<'_, S>) {
+    let mut characters = Characters::new(text);
+    let (mut start, mut written) = (0, 0);
+    out.raw("\"words\":[").await;
+    for &end in ends {
+        let word = &text[start..end as usize];
+        if !word.trim().is_empty() {
+            out.comma(written).await;
+            out.raw("{\"text\":").await;
+            out.string(word).await;
+            span(&mut characters, start, end as usize, out).await;
+            out.raw("}").await;
+            written += 1;
+        }
+        start = end as usize;
+    }
+    out.raw("],").await;
+}
+
+/// `"entities": [{label, text, start, end, score}],`
+async fn entities<S: Source>(source: &S, index: usize, text: &str, out: &mut Out<'_, S>) {
+    let mut characters = Characters::new(text);
+    let mut nth = 0;
+    out.raw("\"entities\":[").await;
+    while let Some(entity) = source.entity(index, nth) {
+        let (start, end) = (
+            text.floor_char_boundary(entity.start),
+            text.ceil_char_boundary(entity.end),
+        );
+        out.comma(nth).await;
+        out.raw("{\"label\":").await;
+        out.string(entity.label).await;
+        out.raw(",\"text\":").await;
+        out.string(&text[start..end]).await;
+        span(&mut characters, start, end, out).await;
+        out.raw(",\"score\":").await;
+        out.float(entity.score).await;
+        out.raw("}").await;
+        nth += 1;
+    }
+    out.raw("],").await;
+}
+
+/// `"sentiment": {label, score},`: the best class of the sequence head.
+async fn sentiment<S: Source>(source: &S, index: usize, out: &mut Out<'_, S>) {
+    let scores = Scores::new(source.logits(index), source.problem(), false);
+    let Some(class) = scores.best_first().next() else {
+        return;
+    };
+    out.raw("\"sentiment\":{\"label\":").await;
+    out.string(source.class_label(class)).await;
+    out.raw(",\"score\":").await;
+    out.float(scores.at(class)).await;
+    out.raw("},").await;
+}
+
+/// `, "start": n, "end": m` in characters.
+async fn span<S: Source>(characters: &mut Characters<'_>, start: usize, end: usize, out: &mut Out<'_, S>) {
+    let (start, end) = (characters.before(start), characters.before(end));
+    out.raw(",\"start\":").await;
+    out.uint(start).await;
+    out.raw(",\"end\":").await;
+    out.uint(end).await;
+}
+
+/// Turns byte offsets into character offsets; cheap when they ascend.
+struct Characters<'a> {
+    text: &'a str,
+    byte: usize,
+    count: usize,
+}
+
+impl<'a> Characters<'a> {
+    fn new(text: &'a str) -> Self {
+        Characters {
+            text,
+            byte: 0,
+            count: 0,
+        }
+    }
+
+    /// Characters before `byte`, which is a character boundary.
+    fn before(&mut self, byte: usize) -> usize {
+        if byte < self.byte {
+            *self = Characters::new(self.text);
+        }
+        self.count += self.text[self.byte..byte].chars().count();
+        self.byte = byte;
+        self.count
+    }
+}

@@ -1,0 +1,183 @@
+//! What writers read, and where their chunks come from.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use plimsoll_encoder::Problem;
+use plimsoll_engine::{Answer, Chunk, Engine, Entity, TokensView};
+
+/// A piece of answer to write into.
+pub trait ChunkBytes: AsRef<[u8]> + Send + Sync + 'static {
+    /// All of it.
+    fn bytes_mut(&mut self) -> &mut [u8];
+    /// Only the first `len` bytes count.
+    fn truncate(&mut self, len: usize);
+}
+
+/// An answer as the writers see it, with the model's names for what is in it.
+pub trait Source: Send + Sync + 'static {
+    /// Where the text goes.
+    type Chunk: ChunkBytes;
+
+    /// The next free chunk; the task is woken when one comes back.
+    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Self::Chunk>;
+    /// Inputs answered.
+    fn inputs(&self) -> usize;
+    /// The (first) text of an input.
+    fn text(&self, index: usize) -> &str;
+    /// The second text of a pair, or nothing.
+    fn second(&self, index: usize) -> &str;
+    /// Its tokens.
+    fn tokens(&self, index: usize) -> TokensView<'_>;
+    /// Tokens that were read.
+    fn token_count(&self, index: usize) -> usize;
+    /// Whether something has not read the whole input.
+    fn truncated(&self, index: usize) -> bool;
+    /// Ascending byte ends of words that tile the text.
+    fn words(&self, index: usize) -> &[u32];
+    /// Its entities, one by one.
+    fn entity(&self, index: usize, nth: usize) -> Option<Entity<'_>>;
+    /// Its vector.
+    fn embedding(&self, index: usize) -> &[f32];
+    /// A vector for each token that was read, row after row.
+    fn token_embeddings(&self, index: usize) -> &[f32];
+    /// Width of a token's vector.
+    fn hidden(&self) -> usize;
+    /// The sequence head's raw scores.
+    fn logits(&self, index: usize) -> &[f32];
+    /// What they mean.
+    fn problem(&self) -> Problem;
+    /// The name of a class.
+    fn class_label(&self, class: usize) -> &str;
+    /// The text of a vocabulary entry.
+    fn token_text(&self, id: u32) -> &str;
+    /// Whether a vocabulary entry is a special token.
+    fn is_special(&self, id: u32) -> bool;
+    /// The text of token ids, written into `out`; its length, or `None` where it does not fit.
+    fn decode(&self, ids: &[u32], skip_special_tokens: bool, out: &mut [u8]) -> Option<usize>;
+    /// What the model is called.
+    fn model_name(&self) -> &str;
+}
+
+impl ChunkBytes for Chunk {
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        Chunk::bytes_mut(self)
+    }
+
+    fn truncate(&mut self, len: usize) {
+        Chunk::truncate(self, len);
+    }
+}
+
+/// An answer of the engine.
+pub struct Served {
+    answer: Answer,
+    engine: Arc<Engine>,
+    model_name: Arc<str>,
+}
+
+impl Served {
+    /// An answer to be written.
+    pub fn new(answer: Answer, engine: Arc<Engine>, model_name: Arc<str>) -> Self {
+        Served {
+            answer,
+            engine,
+            model_name,
+        }
+    }
+
+    /// The answer.
+    pub fn answer(&self) -> &Answer {
+        &self.answer
+    }
+}
+
+impl Source for Served {
+    type Chunk = Chunk;
+
+    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Chunk> {
+        self.answer.poll_chunk(cx)
+    }
+
+    fn inputs(&self) -> usize {
+        self.answer.len()
+    }
+
+    fn text(&self, index: usize) -> &str {
+        self.answer.text(index)
+    }
+
+    fn second(&self, index: usize) -> &str {
+        self.answer.second(index).unwrap_or_default()
+    }
+
+    fn tokens(&self, index: usize) -> TokensView<'_> {
+        self.answer.tokens(index)
+    }
+
+    fn token_count(&self, index: usize) -> usize {
+        self.answer.token_count(index)
+    }
+
+    fn truncated(&self, index: usize) -> bool {
+        self.answer.truncated(index)
+    }
+
+    fn words(&self, index: usize) -> &[u32] {
+        self.answer.words(index)
+    }
+
+    fn entity(&self, index: usize, nth: usize) -> Option<Entity<'_>> {
+        self.answer.entity(index, nth)
+    }
+
+    fn embedding(&self, index: usize) -> &[f32] {
+        self.answer.embedding(index)
+    }
+
+    fn token_embeddings(&self, index: usize) -> &[f32] {
+        self.answer.token_embeddings(index)
+    }
+
+    fn hidden(&self) -> usize {
+        self.engine.model().info().hidden
+    }
+
+    fn logits(&self, index: usize) -> &[f32] {
+        self.answer.logits(index)
+    }
+
+    fn problem(&self) -> Problem {
+        self.engine
+            .model()
+            .info()
+            .sequence_head
+            .as_ref()
+            .map_or(Problem::SingleLabel, |head| head.problem)
+    }
+
+    fn class_label(&self, class: usize) -> &str {
+        self.engine
+            .model()
+            .info()
+            .sequence_head
+            .as_ref()
+            .map_or("", |head| head.labels.name(class))
+    }
+
+    fn token_text(&self, id: u32) -> &str {
+        self.engine.tokenizer().token_text(id).unwrap_or_default()
+    }
+
+    fn is_special(&self, id: u32) -> bool {
+        self.engine.tokenizer().is_special(id)
+    }
+
+    fn decode(&self, ids: &[u32], skip_special_tokens: bool, out: &mut [u8]) -> Option<usize> {
+        self.engine.tokenizer().decode(ids, skip_special_tokens, out).ok()
+    }
+
+    fn model_name(&self) -> &str {
+        &self.model_name
+    }
+}

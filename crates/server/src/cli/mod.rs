@@ -1,0 +1,71 @@
+//! The command line. Every flag is also an environment variable, under the names of text-embeddings-inference where it has them.
+
+pub mod analyze;
+mod bytes;
+mod lines;
+pub mod plan;
+pub mod serve;
+mod start;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use bytes::MemoryLimit;
+pub use start::{StartUp, StartUpError};
+
+/// An NLP inference server that keeps below the memory line its operator draws.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, about, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve over HTTP: /v1/analyze, the routes of text-embeddings-inference, and OpenAI's /v1/embeddings.
+    Serve(serve::ServeArgs),
+    /// Analyse a file: a text a line in, a JSON object a line out.
+    Analyze(analyze::AnalyzeArgs),
+    /// Print the memory bill: owner by owner, where each byte of the limit goes.
+    Plan(plan::PlanArgs),
+}
+
+/// The model and its memory.
+#[derive(Args, Clone, Debug)]
+pub struct ModelArgs {
+    /// Directory of a model (config.json, model.safetensors, tokenizer.json); without it, the one inside the binary.
+    #[arg(long, env)]
+    pub model_id: Option<String>,
+    /// What requests and answers call the model.
+    #[arg(long, env)]
+    pub served_model_name: Option<String>,
+    /// Overrides how token vectors become one: mean, cls, last-token or max.
+    #[arg(long, env)]
+    pub pooling: Option<String>,
+    /// The prompt, by name, for requests that name none; `none` for no prompt.
+    #[arg(long, env)]
+    pub default_prompt_name: Option<String>,
+    /// The whole process stays below this: bytes (also 512MiB, 2GB), a share of the machine (80%), or `auto`: the cgroup's limit, else the host's.
+    #[arg(long, env, default_value = "auto")]
+    pub memory_limit: MemoryLimit,
+    /// Threads that run the model; by default as many as there are cores.
+    #[arg(long, env)]
+    pub workers: Option<usize>,
+    /// Tokens in one pass through the model. Larger passes use more memory.
+    #[arg(long, env, default_value_t = 16384)]
+    pub max_batch_tokens: usize,
+    /// Requests inside at the same time; more wait, then get 429.
+    #[arg(long, env, default_value_t = 512)]
+    pub max_concurrent_requests: usize,
+    /// Texts in one request of text-embeddings-inference's routes (the others take 2048, or this if it is more).
+    #[arg(long, env, default_value_t = 32, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub max_client_batch_size: usize,
+    /// Bytes of the longest body; by default 2000000, or less where the memory limit is small.
+    #[arg(long, env)]
+    pub payload_limit: Option<usize>,
+    /// Whether texts longer than the model reads are cut where a request does not say; otherwise they are refused.
+    #[arg(long, env, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub auto_truncate: bool,
+}

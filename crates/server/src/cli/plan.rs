@@ -1,0 +1,82 @@
+//! `plimsoll plan`: the bill.
+
+use clap::Args;
+use plimsoll_engine::Plan;
+use serde_json::json;
+
+use super::bytes::shown;
+use super::serve::NetArgs;
+use super::{ModelArgs, StartUp, StartUpError};
+use crate::app::Settings;
+
+/// Flags of `plan`: those of `serve` that cost memory.
+#[derive(Args, Clone, Debug)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    net: NetArgs,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the bill.
+///
+/// # Errors
+/// When the model cannot be loaded, or the limit is too small for it.
+pub fn run(args: &PlanArgs) -> Result<(), StartUpError> {
+    let started = StartUp::new(&args.model, Settings::default(), Some(args.net.line()))?;
+    let plan = started.app.engine.plan();
+    if args.json {
+        println!("{:#}", as_json(plan))
+    } else {
+        print!("{}", as_text(plan))
+    }
+    Ok(())
+}
+
+/// The bill for people: owner, count times bytes, total.
+pub fn as_text(plan: &Plan) -> String {
+    let mut text = format!("{:<22} {:>8} {:>14} {:>16}\n", "owner", "count", "each", "bytes");
+    for line in &plan.lines {
+        let (count, each, total) = (line.count, shown(line.each_bytes), line.total_bytes());
+        text += &format!("{:<22} {count:>8} {each:>14} {total:>16}\n", line.owner);
+    }
+    text += &format!(
+        "{:<22} {:>8} {:>14} {:>16}\n",
+        "memory limit",
+        "",
+        shown(plan.limit_bytes),
+        plan.limit_bytes
+    );
+    let limits = &plan.limits;
+    text += &format!(
+        "longest request {} bytes; body up to {} bytes, {} texts, {} tokens each; {} tokens a pass; {} requests\n",
+        plan.longest_request_bytes,
+        limits.body_bytes_max,
+        limits.inputs_max,
+        limits.tokens_max,
+        limits.batch_tokens_max,
+        limits.requests_max,
+    );
+    text
+}
+
+fn as_json(plan: &Plan) -> serde_json::Value {
+    let line = |line: &plimsoll_engine::BillLine| json!({"owner": line.owner, "count": line.count, "each_bytes": line.each_bytes, "bytes": line.total_bytes()});
+    let limits = &plan.limits;
+    json!({
+        "memory_limit_bytes": plan.limit_bytes,
+        "lines": plan.lines.iter().map(line).collect::<Vec<_>>(),
+        "request_slots_bytes": plan.request_slots_bytes,
+        "longest_request_bytes": plan.longest_request_bytes,
+        "limits": {
+            "body_bytes_max": limits.body_bytes_max,
+            "inputs_max": limits.inputs_max,
+            "tokens_max": limits.tokens_max,
+            "batch_tokens_max": limits.batch_tokens_max,
+            "requests_max": limits.requests_max,
+        },
+    })
+}

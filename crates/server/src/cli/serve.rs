@@ -1,0 +1,166 @@
+//! `plimsoll serve`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use plimsoll_engine::BillLine;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::start::{RUNTIME_STACK_BYTES, RUNTIME_THREADS};
+use super::{ModelArgs, StartUp, StartUpError, plan};
+use crate::app::Settings;
+use crate::net::{self, ListenError, NetSettings};
+use crate::workers::{self, WorkerError, Workers};
+
+/// Flags of `serve`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    net: NetArgs,
+    /// Address to listen on. A name that is no address (as containers set HOSTNAME) means all of them.
+    #[arg(long, env, default_value = "0.0.0.0")]
+    hostname: String,
+    /// Port to listen on.
+    #[arg(long, short, env, default_value_t = 3000)]
+    port: u16,
+    /// Clients must send this as `Authorization: Bearer KEY`.
+    #[arg(long, env, hide_env_values = true)]
+    api_key: Option<String>,
+    /// From a body's first byte to its last, in milliseconds.
+    #[arg(long, env, default_value_t = 10_000)]
+    body_timeout_ms: u64,
+    /// From a body's last byte to its answer, in milliseconds.
+    #[arg(long, env, default_value_t = 30_000)]
+    request_timeout_ms: u64,
+}
+
+/// Flags of connections.
+#[derive(Args, Clone, Debug)]
+pub struct NetArgs {
+    /// Connections at the same time.
+    #[arg(long, env, default_value_t = 256, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
+    max_connections: usize,
+    /// Bytes asked of the kernel for each direction of a connection.
+    #[arg(long, env, default_value_t = 32 * 1024)]
+    socket_buffer_bytes: usize,
+}
+
+impl NetArgs {
+    fn settings(&self) -> NetSettings {
+        NetSettings {
+            connections_max: self.max_connections,
+            socket_buffer_bytes: self.socket_buffer_bytes,
+            ..NetSettings::default()
+        }
+    }
+
+    /// The connections' line of the bill.
+    pub(super) fn line(&self) -> BillLine {
+        let settings = self.settings();
+        BillLine {
+            owner: "connections",
+            count: settings.connections_max,
+            each_bytes: net::connection_bytes(&settings),
+        }
+    }
+}
+
+/// Why `serve` ended badly. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It did not start.
+    #[error(transparent)]
+    StartUp(#[from] StartUpError),
+    /// The address.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The workers.
+    #[error(transparent)]
+    Workers(#[from] WorkerError),
+    /// The runtime or its signals.
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(#[from] std::io::Error),
+    /// Some requests did not finish in time.
+    #[error("stopped with requests unfinished after {seconds} s")]
+    Unfinished {
+        /// How long they were waited for.
+        seconds: u64,
+    },
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+/// [`ServeError`].
+pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
+    let settings = Settings {
+        body_timeout: Duration::from_millis(args.body_timeout_ms),
+        request_timeout: Duration::from_millis(args.request_timeout_ms),
+        api_key: args.api_key.clone(),
+    };
+    let net = NetSettings {
+        read_idle: Duration::from_millis(args.body_timeout_ms + args.request_timeout_ms)
+            .max(NetSettings::default().read_idle),
+        ..args.net.settings()
+    };
+    let StartUp { app, workers } = StartUp::new(&args.model, settings, Some(args.net.line()))?;
+    eprint!("{}", plan::as_text(app.engine.plan()));
+    let runtime = runtime()?;
+    let finished = runtime.block_on(async {
+        let listener = net::listen(address(args), &net)?;
+        let local = listener.local_addr()?;
+        let stop = stop_signal()?;
+        let threads = Workers::start(&app.engine, workers, workers::recorder(&app))?;
+        (0..workers).for_each(|_| app.metrics.worker_started());
+        eprintln!("serving {} on http://{local}", app.model_name);
+        let finished = net::serve(Arc::clone(&app), listener, net, stop).await;
+        drop(threads);
+        Ok::<bool, ServeError>(finished)
+    })?;
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    if finished {
+        Ok(())
+    } else {
+        Err(ServeError::Unfinished {
+            seconds: net.drain_timeout.as_secs(),
+        })
+    }
+}
+
+/// A small runtime: the model runs on threads of its own.
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(RUNTIME_THREADS)
+        .max_blocking_threads(1)
+        .thread_stack_size(RUNTIME_STACK_BYTES)
+        .enable_all()
+        .build()
+}
+
+fn address(args: &ServeArgs) -> SocketAddr {
+    let host = match args.hostname.as_str() {
+        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        name => name.parse().unwrap_or_else(|_| {
+            eprintln!("{name} is no address: listening on all");
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        }),
+    };
+    SocketAddr::new(host, args.port)
+}
+
+/// Resolves at the first SIGTERM or SIGINT.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

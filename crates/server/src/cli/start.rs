@@ -1,0 +1,166 @@
+//! From flags to an engine: what `serve`, `analyze` and `plan` share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::available_parallelism;
+
+use plimsoll_engine::{BillLine, Engine, EngineConfig, PromptId, StartError};
+use plimsoll_memory::alloc;
+
+use super::ModelArgs;
+use crate::app::{App, Monotonic, Settings};
+use crate::metrics::Metrics;
+use crate::model::{self, Loaded, ModelError};
+use crate::wire::Abilities;
+use crate::workers;
+
+/// Texts in a request where the route itself has no smaller limit; OpenAI's.
+const INPUTS_MAX: usize = 2048;
+/// Stack of a runtime thread.
+pub(super) const RUNTIME_STACK_BYTES: usize = 512 * 1024;
+/// Runtime threads: they move bytes and write JSON, the model runs elsewhere.
+pub(super) const RUNTIME_THREADS: usize = 2;
+/// What the allocator keeps beyond what is live, and what start-up and pages like `/metrics` take for a moment.
+const ALLOCATOR_BYTES: usize = 8 << 20;
+
+/// Why the process does not start. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum StartUpError {
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] StartError),
+    /// `auto` or a share, where the system does not tell what it has.
+    #[error("--memory-limit: this system does not tell how much memory it has; give it in bytes")]
+    NoMemoryFigure,
+    /// A default prompt that the model does not have.
+    #[error("--default-prompt-name {name}: the model has no such prompt")]
+    NoPrompt {
+        /// What was asked for.
+        name: String,
+    },
+}
+
+/// What was started.
+pub struct StartUp {
+    /// The engine, with what it serves.
+    pub app: Arc<App>,
+    /// Worker threads to start.
+    pub workers: usize,
+}
+
+impl StartUp {
+    /// Loads the model and draws up the plan. `connections` is the transport's line of the bill.
+    ///
+    /// # Errors
+    /// [`StartUpError`].
+    pub fn new(
+        args: &ModelArgs,
+        settings: Settings,
+        connections: Option<BillLine>,
+    ) -> Result<StartUp, StartUpError> {
+        let limit_bytes = args.memory_limit.bytes().ok_or(StartUpError::NoMemoryFigure)?;
+        let workers = args
+            .workers
+            .unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
+        let loaded = model::load(args.model_id.as_deref(), args.pooling.as_deref())?;
+        let mut config = EngineConfig::new(limit_bytes, Arc::new(Monotonic::default()));
+        config.workers = workers;
+        config.batch_tokens_max = args.max_batch_tokens;
+        config.body_bytes_max = args.payload_limit;
+        config.inputs_max = INPUTS_MAX.max(args.max_client_batch_size + 1);
+        config.requests_max = args.max_concurrent_requests;
+        config.waiting_max = args.max_concurrent_requests;
+        config.prompts.clone_from(&loaded.prompts);
+        config.fixed = fixed_lines(limit_bytes, workers, &loaded, connections);
+        let default_prompt = default_prompt(args, &loaded)?;
+        let Loaded {
+            model,
+            tokenizer,
+            prompts,
+            id,
+            ..
+        } = loaded;
+        let engine = Engine::new(config, model, tokenizer)?;
+        let name = args.served_model_name.clone().unwrap_or_else(|| id.clone());
+        let info = engine.model().info();
+        let abilities = Abilities {
+            tasks: engine.can(),
+            classes: info.sequence_head.as_ref().map_or(0, |head| head.labels.len()),
+            dimensions: info.hidden,
+            names: vec![name.clone(), id.clone()],
+            prompts: prompts.into_iter().map(|prompt| prompt.name).collect(),
+            default_prompt,
+            auto_truncate: args.auto_truncate,
+            batch_max: args.max_client_batch_size,
+            inputs_max: INPUTS_MAX.max(args.max_client_batch_size),
+        };
+        let app = App {
+            abilities,
+            model_name: name.into(),
+            model_id: id,
+            metrics: Metrics::default(),
+            settings,
+            draining: AtomicBool::new(false),
+            engine,
+        };
+        Ok(StartUp {
+            app: Arc::new(app),
+            workers,
+        })
+    }
+}
+
+fn default_prompt(args: &ModelArgs, loaded: &Loaded) -> Result<Option<PromptId>, StartUpError> {
+    let name = match args.default_prompt_name.as_deref() {
+        Some("none") => None,
+        Some(name) => Some(name),
+        None => loaded.default_prompt.as_deref(),
+    };
+    let Some(name) = name else { return Ok(None) };
+    let index = loaded.prompts.iter().position(|prompt| prompt.name == name);
+    index
+        .map(|index| Some(PromptId(index)))
+        .ok_or_else(|| StartUpError::NoPrompt {
+            name: name.to_owned(),
+        })
+}
+
+/// What the process holds outside the engine.
+fn fixed_lines(
+    limit_bytes: usize,
+    workers: usize,
+    loaded: &Loaded,
+    connections: Option<BillLine>,
+) -> Vec<BillLine> {
+    let line = |owner, count, each_bytes| BillLine {
+        owner,
+        count,
+        each_bytes,
+    };
+    let executable = std::env::current_exe()
+        .and_then(std::fs::metadata)
+        .map_or(0, |file| file.len() as usize);
+    let inside = if loaded.is_embedded {
+        loaded.model.info().weight_bytes.mapped
+    } else {
+        0
+    };
+    let mut lines = vec![
+        line("binary", 1, executable.saturating_sub(inside)),
+        line(
+            "heap after loading",
+            1,
+            alloc::total_counts().live_bytes() as usize,
+        ),
+        line("allocator remainder", 1, ALLOCATOR_BYTES),
+        line("worker stacks", workers, workers::STACK_BYTES),
+        line("runtime stacks", RUNTIME_THREADS + 1, RUNTIME_STACK_BYTES),
+        line("page tables", 1, limit_bytes / 512),
+        line("slack", 1, limit_bytes / 50),
+    ];
+    lines.extend(connections);
+    lines
+}

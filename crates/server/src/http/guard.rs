@@ -1,0 +1,62 @@
+//! What stands before every route: the key, and a name for each request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::problem::{Family, Problem};
+use crate::app::App;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest request id that is taken over.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Paths that need no key: what probes and scrapers ask for.
+const OPEN: [&str; 2] = ["/health", "/metrics"];
+
+/// Checks the key, and gives every response the request's id, or one made up.
+pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let id = request
+        .headers()
+        .get(REQUEST_ID)
+        .filter(|id| id.len() <= REQUEST_ID_BYTES_MAX)
+        .cloned();
+    let id = id.unwrap_or_else(|| next_id(app.metrics.started_unix_s()));
+    let path = request.uri().path();
+    let mut response = if OPEN.contains(&path) || is_allowed(&app, request.headers()) {
+        next.run(request).await
+    } else {
+        app.metrics.failed("Unauthorized");
+        Problem::unauthorized().into_response(Family::of(path))
+    };
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+fn is_allowed(app: &App, headers: &HeaderMap) -> bool {
+    let Some(key) = &app.settings.api_key else {
+        return true;
+    };
+    let shown = headers
+        .get(header::AUTHORIZATION)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
+    shown
+        .strip_prefix(b"Bearer ")
+        .is_some_and(|shown| same(shown, key.as_bytes()))
+}
+
+/// Compares in a time that depends on the lengths alone.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+/// A name that no other request of this process has.
+fn next_id(started_unix_s: u64) -> HeaderValue {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let id = format!("{started_unix_s:x}-{:x}", NEXT.fetch_add(1, Ordering::Relaxed));
+    HeaderValue::from_str(&id).expect("hexadecimal digits are a header value")
+}

@@ -1,0 +1,76 @@
+//! The routes.
+//!
+//! Every `POST` takes the same road ([`road`]): admitted by its `Content-Length` before a byte of its body is read, read into its leased
+//! slot, parsed there, submitted, answered. A route is a row of a table: its path, what its body means and the format of its errors. The
+//! bodies are JSON whatever their `Content-Type` says.
+
+pub mod guard;
+pub mod openai;
+pub mod own;
+pub mod problem;
+pub mod road;
+pub mod tei;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::post;
+use http::{Method, Uri};
+use plimsoll_engine::Tasks;
+
+use crate::app::App;
+use crate::wire::{Abilities, Read};
+use problem::{Family, Problem};
+
+/// A `POST` route.
+#[derive(Clone, Copy)]
+pub struct Route {
+    /// Its path; also its name in the metrics.
+    pub path: &'static str,
+    /// How its errors look.
+    pub family: Family,
+    /// What its body means.
+    pub read: Read,
+    /// The most that a request may ask for, which is what it is admitted for.
+    pub tasks: fn(&Abilities) -> Tasks,
+    /// What it needs the model for, in words.
+    pub purpose: &'static str,
+}
+
+/// All routes that take the road. The alias `/` comes on top, see [`tei::main_route`].
+pub fn routes() -> impl Iterator<Item = &'static Route> {
+    own::ROUTES.iter().chain(tei::ROUTES).chain(openai::ROUTES)
+}
+
+/// The whole service.
+pub fn router(app: Arc<App>) -> Router {
+    let aliased = Route {
+        path: "/",
+        ..*tei::main_route(&app.abilities)
+    };
+    let router = routes()
+        .copied()
+        .chain([aliased])
+        .fold(Router::new(), |router, route| {
+            router.route(
+                route.path,
+                post(move |State(app): State<Arc<App>>, request: Request| road::travel(app, route, request)),
+            )
+        });
+    router
+        .merge(own::pages())
+        .merge(openai::pages())
+        .fallback(
+            |uri: Uri| async move { Problem::no_route(uri.path()).into_response(Family::of(uri.path())) },
+        )
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
+        .with_state(app)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    Problem::wrong_method(&method, uri.path()).into_response(Family::of(uri.path()))
+}

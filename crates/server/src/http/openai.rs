@@ -1,0 +1,51 @@
+//! The routes of OpenAI's API.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::header;
+use plimsoll_engine::Tasks;
+use serde_json::{Value, json};
+
+use super::Route;
+use super::problem::{Family, Problem};
+use crate::app::App;
+use crate::wire::{WireError, openai};
+
+/// `/v1/embeddings`.
+pub const ROUTES: &[Route] = &[Route {
+    path: "/v1/embeddings",
+    family: Family::OpenAi,
+    read: openai::embeddings,
+    tasks: |_| Tasks::EMBEDDING,
+    purpose: "embedding",
+}];
+
+/// `/v1/models` and `/v1/models/{model}`.
+pub fn pages() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*model}", get(model))
+}
+
+fn card(app: &App) -> Value {
+    json!({"id": &*app.model_name, "object": "model", "created": app.metrics.started_unix_s(), "owned_by": "plimsoll"})
+}
+
+async fn models(State(app): State<Arc<App>>) -> Response {
+    json_response(&json!({"object": "list", "data": [card(&app)]}))
+}
+
+async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
+    if !app.abilities.names.contains(&name) {
+        return Problem::from(WireError::UnknownModel).into_response(Family::OpenAi);
+    }
+    json_response(&card(&app))
+}
+
+fn json_response(value: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}

@@ -1,0 +1,93 @@
+//! Our own routes: `/v1/analyze`, and what tells how the server is.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+
+use super::Route;
+use super::problem::{Family, Problem};
+use crate::app::App;
+use crate::wire::analyze;
+
+/// See [`analyze`].
+pub const ROUTES: &[Route] = &[Route {
+    path: "/v1/analyze",
+    family: Family::Native,
+    read: analyze::read,
+    tasks: |abilities| analyze::tasks(abilities).with(plimsoll_engine::Tasks::TOKENS),
+    purpose: "analysis",
+}];
+
+/// `/health`, `/metrics` and `/info`: they hold no request's bytes, and answer while everything else is refused.
+pub fn pages() -> Router<Arc<App>> {
+    Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route("/info", get(info))
+}
+
+async fn health(State(app): State<Arc<App>>) -> Response {
+    if app.is_draining() {
+        return Problem::draining().into_response(Family::Native);
+    }
+    StatusCode::OK.into_response()
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let text = crate::metrics::text::encode(&app);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// As text-embeddings-inference has it, with the prompts and the memory limit on top.
+async fn info(State(app): State<Arc<App>>) -> Response {
+    let (model, limits, abilities) = (app.engine.model().info(), app.engine.limits(), &app.abilities);
+    let info = json!({
+        "model_id": app.model_id,
+        "model_sha": null,
+        "model_dtype": model.dtype,
+        "served_model_name": &*app.model_name,
+        "model_type": model_type(&app),
+        "max_concurrent_requests": limits.requests_max,
+        "max_input_length": limits.tokens_max,
+        "max_batch_tokens": limits.batch_tokens_max,
+        "max_batch_requests": null,
+        "max_client_batch_size": abilities.batch_max,
+        "auto_truncate": abilities.auto_truncate,
+        "tokenization_workers": app.metrics.workers(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "sha": null,
+        "docker_label": null,
+        "payload_limit": limits.body_bytes_max,
+        "memory_limit": app.engine.plan().limit_bytes,
+        "prompts": abilities.prompts,
+    });
+    ([(header::CONTENT_TYPE, "application/json")], info.to_string()).into_response()
+}
+
+fn model_type(app: &App) -> Value {
+    let info = app.engine.model().info();
+    let Some(head) = &info.sequence_head else {
+        return json!({"embedding": {"pooling": info.pooling.name()}});
+    };
+    let names = (0..head.labels.len()).map(|class| head.labels.name(class));
+    let id2label: Value = names
+        .clone()
+        .enumerate()
+        .map(|(id, name)| (id.to_string(), json!(name)))
+        .collect();
+    let label2id: Value = names
+        .enumerate()
+        .map(|(id, name)| (name.to_owned(), json!(id)))
+        .collect();
+    let kind = if head.labels.len() == 1 {
+        "reranker"
+    } else {
+        "classifier"
+    };
+    json!({kind: {"id2label": id2label, "label2id": label2id}})
+}

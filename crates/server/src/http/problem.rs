@@ -1,0 +1,244 @@
+//! What went wrong, in each family's format.
+//!
+//! | status | when |
+//! |---|---|
+//! | 400 | nothing to work on (an empty text or list), a body shorter than declared; all faults of a body on OpenAI's routes |
+//! | 401 | no or a wrong key |
+//! | 404, 405 | no such route, method or model |
+//! | 408 | the body came too slowly |
+//! | 413 | larger than could ever fit, the limit named |
+//! | 422 | a fault in the body, the field named |
+//! | 424 | the model has no head for the task; a stage failed |
+//! | 429 | no room now: `Retry-After` says when |
+//! | 503 | the deadline passed in the queue; the server drains |
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Method, StatusCode, header};
+use plimsoll_engine::{BodyTooLong, JobError, Refusal};
+use serde_json::{Value, json};
+
+use crate::wire::WireError;
+
+/// Whose format an error takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// text-embeddings-inference's and our own: `{"error", "error_type"}`.
+    Native,
+    /// OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
+    OpenAi,
+}
+
+impl Family {
+    /// The family that a path without a route would belong to.
+    pub fn of(path: &str) -> Family {
+        let is_openai = path.starts_with("/v1/embeddings") || path.starts_with("/v1/models");
+        if is_openai { Family::OpenAi } else { Family::Native }
+    }
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    status: StatusCode,
+    /// text-embeddings-inference's `error_type`, or a word of ours in its style; also the metrics' label.
+    kind: &'static str,
+    code: Option<&'static str>,
+    message: String,
+    field: Option<String>,
+    retry_after_ms: Option<u64>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, kind: &'static str, message: impl ToString) -> Self {
+        Problem {
+            status,
+            kind,
+            code: None,
+            message: message.to_string(),
+            field: None,
+            retry_after_ms: None,
+        }
+    }
+
+    /// The metrics' label.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// No such route.
+    pub fn no_route(path: &str) -> Self {
+        let shown = &path[..path.floor_char_boundary(64)];
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            format!("there is no route {shown}"),
+        )
+    }
+
+    /// The route takes another method.
+    pub fn wrong_method(method: &Method, path: &str) -> Self {
+        let shown = &path[..path.floor_char_boundary(64)];
+        let method = method.as_str();
+        let method = &method[..method.floor_char_boundary(16)];
+        Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            format!("{shown} does not take {method}"),
+        )
+    }
+
+    /// No key, or a wrong one.
+    pub fn unauthorized() -> Self {
+        let message = "a valid key must be sent as `Authorization: Bearer KEY`";
+        Problem {
+            code: Some("invalid_api_key"),
+            ..Problem::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
+        }
+    }
+
+    /// The server is going down.
+    pub fn draining() -> Self {
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unhealthy", Refusal::Draining);
+        Problem {
+            retry_after_ms: Some(1000),
+            ..problem
+        }
+    }
+
+    /// The body came too slowly.
+    pub fn slow_body(read_bytes: usize, timeout: std::time::Duration) -> Self {
+        let message = format!(
+            "{read_bytes} bytes of the body came in {} ms, the most it may take",
+            timeout.as_millis()
+        );
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "Timeout", message)
+    }
+
+    /// The body ended early, or the connection broke.
+    pub fn short_body(read_bytes: usize, declared_bytes: Option<usize>) -> Self {
+        let message = match declared_bytes {
+            Some(declared) => format!("the body ended after {read_bytes} of {declared} bytes"),
+            None => format!("the body broke off after {read_bytes} bytes"),
+        };
+        Problem::new(StatusCode::BAD_REQUEST, "Validation", message)
+    }
+
+    /// The model has no head for what the route does.
+    pub fn cannot_do(task: &'static str) -> Self {
+        WireError::CannotDo { task }.into()
+    }
+
+    /// A decoded text is larger than what it is decoded into.
+    pub fn long_decode(index: usize, bytes_max: usize) -> Self {
+        let message = format!("ids[{index}]: the text of these ids is longer than {bytes_max} bytes");
+        Problem {
+            field: Some("ids".to_owned()),
+            ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Tokenizer", message)
+        }
+    }
+
+    /// The response, in the family's format.
+    pub fn into_response(self, family: Family) -> Response {
+        let (status, body) = match family {
+            Family::Native => (
+                self.status,
+                json!({"error": self.message, "error_type": self.kind}),
+            ),
+            Family::OpenAi => self.openai(),
+        };
+        let mut response = (
+            status,
+            [(header::CONTENT_TYPE, "application/json")],
+            body.to_string(),
+        )
+            .into_response();
+        let headers = response.headers_mut();
+        if let Some(ms) = self.retry_after_ms {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000).max(1)));
+            headers.insert("retry-after-ms", HeaderValue::from(ms));
+        }
+        if matches!(
+            status,
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT
+        ) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+
+    fn openai(&self) -> (StatusCode, Value) {
+        let status = match self.status {
+            StatusCode::UNPROCESSABLE_ENTITY | StatusCode::FAILED_DEPENDENCY => StatusCode::BAD_REQUEST,
+            other => other,
+        };
+        let kind = match status.as_u16() {
+            429 => "rate_limit_exceeded",
+            400..=499 => "invalid_request_error",
+            _ => "server_error",
+        };
+        (
+            status,
+            json!({"error": {"message": self.message, "type": kind, "param": self.field, "code": self.code}}),
+        )
+    }
+}
+
+impl From<WireError> for Problem {
+    fn from(error: WireError) -> Self {
+        let (status, kind, code) = match error {
+            WireError::Empty { .. } => (StatusCode::BAD_REQUEST, "Empty", None),
+            WireError::CannotDo { .. } => (StatusCode::FAILED_DEPENDENCY, "Backend", None),
+            WireError::UnknownModel => (StatusCode::NOT_FOUND, "NotFound", Some("model_not_found")),
+            _ => (StatusCode::UNPROCESSABLE_ENTITY, "Validation", None),
+        };
+        let field = error.field().map(str::to_owned);
+        Problem {
+            code,
+            field,
+            ..Problem::new(status, kind, error)
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::BodyTooLarge { .. } | Refusal::TooLarge { .. } => {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Validation", refusal)
+            }
+            Refusal::Overloaded { retry_after_ms, .. } => {
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "Overloaded", refusal);
+                Problem {
+                    retry_after_ms: Some(retry_after_ms),
+                    ..problem
+                }
+            }
+            Refusal::Draining => Problem::draining(),
+        }
+    }
+}
+
+impl From<BodyTooLong> for Problem {
+    fn from(error: BodyTooLong) -> Self {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Validation", error)
+    }
+}
+
+impl From<JobError> for Problem {
+    fn from(error: JobError) -> Self {
+        let (status, kind) = match error {
+            JobError::Deadline { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
+            JobError::Internal { .. } => (StatusCode::FAILED_DEPENDENCY, "Backend"),
+            JobError::UnknownToken { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "Tokenizer"),
+            _ => (StatusCode::UNPROCESSABLE_ENTITY, "Validation"),
+        };
+        let is_late = matches!(error, JobError::Deadline { .. });
+        Problem {
+            retry_after_ms: is_late.then_some(1000),
+            ..Problem::new(status, kind, error)
+        }
+    }
+}

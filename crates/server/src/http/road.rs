@@ -1,0 +1,197 @@
+//! The road of a request: admitted, received, parsed, submitted, answered.
+//!
+//! From the moment the body is there until its answer is in the chunks, everything runs under a [`PipelineScope`], whose allocations are
+//! counted and are none. What surrounds it (headers, boxes of the router, the transport's handles) is hyper's and is budgeted by connection.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::{HeaderValue, header};
+use http_body::Body as _;
+use plimsoll_engine::{Answer, Ask, Job, Nanos, Ticket};
+use plimsoll_memory::PipelineScope;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Route;
+use super::problem::Problem;
+use crate::answer::{AnswerBody, Served, Source};
+use crate::app::App;
+use crate::wire::{self, Shape};
+
+/// Answers one request.
+pub async fn travel(app: Arc<App>, route: Route, request: Request) -> Response {
+    app.metrics.began(&route);
+    let began = app.engine.now();
+    match answer(&app, &route, began, request).await {
+        Ok(response) => {
+            app.metrics
+                .succeeded(&route, Nanos(app.engine.now().since(began)));
+            response
+        }
+        Err(problem) => {
+            app.metrics.failed(problem.kind());
+            problem.into_response(route.family)
+        }
+    }
+}
+
+async fn answer(app: &Arc<App>, route: &Route, began: Nanos, request: Request) -> Result<Response, Problem> {
+    let body = request.into_body();
+    let declared_bytes = body
+        .size_hint()
+        .exact()
+        .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let ticket = admit(app, route, declared_bytes).await?;
+    let ticket = receive(app, ticket, body, declared_bytes).await?;
+    let (shape, job) = submit(app, route, ticket)?;
+    let answer = counted(job).await?;
+    respond(app, shape, began, answer).await
+}
+
+/// Reserves the request's worst case, before a byte of its body is read (so also before `100 Continue` is sent).
+async fn admit(app: &App, route: &Route, declared_bytes: Option<usize>) -> Result<Ticket, Problem> {
+    let tasks = (route.tasks)(&app.abilities);
+    if !app.abilities.tasks.has(tasks) {
+        return Err(Problem::cannot_do(route.purpose));
+    }
+    let mut admission = app.engine.admit(Ask {
+        tasks,
+        body_bytes: declared_bytes,
+    });
+    let wait = std::time::Duration::from_nanos(admission.wait().0);
+    match timeout(wait, counted(&mut admission)).await {
+        Ok(admitted) => Ok(admitted?),
+        Err(_) => Err(admission.give_up().into()),
+    }
+}
+
+/// Reads the body into the ticket's slot.
+async fn receive(
+    app: &App,
+    mut ticket: Ticket,
+    mut body: Body,
+    declared_bytes: Option<usize>,
+) -> Result<Ticket, Problem> {
+    let deadline = Instant::now() + app.settings.body_timeout;
+    loop {
+        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+        match timeout_at(deadline, frame).await {
+            Err(_) => return Err(Problem::slow_body(ticket.body().len(), app.settings.body_timeout)),
+            Ok(None) => return Ok(ticket),
+            Ok(Some(Err(_))) => return Err(Problem::short_body(ticket.body().len(), declared_bytes)),
+            Ok(Some(Ok(frame))) => {
+                let Some(bytes) = frame.data_ref() else { continue };
+                let _counted = PipelineScope::enter();
+                ticket.push(bytes)?;
+            }
+        }
+    }
+}
+
+/// Reads what the body asks for and hands it to the workers.
+fn submit(app: &App, route: &Route, mut ticket: Ticket) -> Result<(Shape, Job), Problem> {
+    let scope = PipelineScope::enter();
+    let read = ticket.parse(|body, inputs| (route.read)(body, inputs, &app.abilities));
+    let request: wire::Request = match read {
+        Ok(request) => request,
+        Err(error) => {
+            drop(scope);
+            return Err(error.into());
+        }
+    };
+    let timeout_ns = u64::try_from(app.settings.request_timeout.as_nanos()).unwrap_or(u64::MAX);
+    let deadline = app.engine.now().after(Nanos(timeout_ns));
+    Ok((
+        request.shape,
+        app.engine.submit(ticket, request.options, deadline),
+    ))
+}
+
+/// Begins to write the answer.
+async fn respond(app: &Arc<App>, shape: Shape, began: Nanos, answer: Answer) -> Result<Response, Problem> {
+    let served = Served::new(answer, Arc::clone(&app.engine), Arc::clone(&app.model_name));
+    if let Shape::Decode { skip_special_tokens } = shape {
+        check_decode(&served, skip_special_tokens)?;
+    }
+    let counts = Counts::of(&served);
+    app.metrics.answered(&counts, served.answer().timings());
+    let timings = served.answer().timings();
+    let body = Body::new(AnswerBody::start(served, shape).await);
+    let mut response = Response::new(body);
+    let total = Nanos(app.engine.now().since(began));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert("x-compute-type", HeaderValue::from_static("cpu"));
+    let mut number = |name: &'static str, value: u64| drop(headers.insert(name, HeaderValue::from(value)));
+    number("x-compute-time", total.0 / 1_000_000);
+    number("x-compute-characters", counts.characters as u64);
+    number("x-compute-tokens", counts.tokens as u64);
+    number("x-total-time", total.0 / 1_000_000);
+    number("x-tokenization-time", timings.tokenize_ns / 1_000_000);
+    number("x-queue-time", timings.queue_ns / 1_000_000);
+    number("x-inference-time", timings.inference_ns / 1_000_000);
+    if counts.truncated > 0 {
+        number("x-truncated-inputs", counts.truncated as u64);
+    }
+    Ok(response)
+}
+
+/// What an answer counts up to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Texts.
+    pub inputs: usize,
+    /// Code points.
+    pub characters: usize,
+    /// Tokens that were read.
+    pub tokens: usize,
+    /// Texts that were not read whole.
+    pub truncated: usize,
+}
+
+impl Counts {
+    fn of(served: &Served) -> Counts {
+        let _counted = PipelineScope::enter();
+        (0..served.inputs()).fold(Counts::default(), |sum, index| Counts {
+            inputs: sum.inputs + 1,
+            characters: sum.characters
+                + served.text(index).chars().count()
+                + served.second(index).chars().count(),
+            tokens: sum.tokens + served.token_count(index),
+            truncated: sum.truncated + usize::from(served.truncated(index)),
+        })
+    }
+}
+
+/// Checks that the text of each input's ids fits a chunk, which is what it is decoded into.
+fn check_decode(served: &Served, skip_special_tokens: bool) -> Result<(), Problem> {
+    let Poll::Ready(mut scratch) = served.poll_chunk(&mut Context::from_waker(Waker::noop())) else {
+        unreachable!("an answer begins with both its chunks at home")
+    };
+    let bytes_max = scratch.bytes_mut().len();
+    for index in 0..served.inputs() {
+        let ids = served.tokens(index).ids;
+        if served
+            .decode(ids, skip_special_tokens, scratch.bytes_mut())
+            .is_none()
+        {
+            return Err(Problem::long_decode(index, bytes_max));
+        }
+    }
+    Ok(())
+}
+
+/// Polls a future as a part of the pipeline.
+async fn counted<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        let _counted = PipelineScope::enter();
+        future.as_mut().poll(cx)
+    })
+    .await
+}

@@ -1,0 +1,52 @@
+//! The routes of text-embeddings-inference.
+
+use plimsoll_engine::Tasks;
+
+use super::Route;
+use super::problem::Family;
+use crate::wire::{Abilities, Read, tei};
+
+const fn route(
+    path: &'static str,
+    read: Read,
+    tasks: fn(&Abilities) -> Tasks,
+    purpose: &'static str,
+) -> Route {
+    Route {
+        path,
+        family: Family::Native,
+        read,
+        tasks,
+        purpose,
+    }
+}
+
+/// Them all.
+pub const ROUTES: &[Route] = &[
+    route("/embed", tei::embed, |_| Tasks::EMBEDDING, "embedding"),
+    route(
+        "/predict",
+        tei::predict,
+        |_| Tasks::CLASSES,
+        "sequence classification",
+    ),
+    route("/rerank", tei::rerank, |_| Tasks::CLASSES, "reranking"),
+    route(
+        "/embed_all",
+        tei::embed_all,
+        |_| Tasks::TOKEN_EMBEDDINGS,
+        "token embeddings",
+    ),
+    route("/similarity", tei::similarity, |_| Tasks::EMBEDDING, "embedding"),
+    route("/tokenize", tei::tokenize, |_| Tasks::TOKENS, "tokens"),
+    route("/decode", tei::decode, |_| Tasks::TOKENS, "tokens"),
+];
+
+/// What `POST /` stands for, by the model's main task. Clients that are given only a base address post there.
+pub fn main_route(abilities: &Abilities) -> &'static Route {
+    match (abilities.tasks.has(Tasks::CLASSES), abilities.classes) {
+        (false, _) => &ROUTES[0],
+        (true, 1) => &ROUTES[2],
+        (true, _) => &ROUTES[1],
+    }
+}

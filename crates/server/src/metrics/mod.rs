@@ -1,0 +1,146 @@
+//! Counters, under the names that text-embeddings-inference's dashboards know, and the state of memory beside them.
+//!
+//! A fixed set of atomics: recording allocates nothing and waits for nobody.
+
+mod histogram;
+pub mod text;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::SystemTime;
+
+use plimsoll_engine::{Nanos, Timings};
+
+pub use histogram::Histogram;
+
+use crate::http::road::Counts;
+use crate::http::{Route, routes};
+
+/// Routes that are counted apart: those of the table and `/`.
+const ROUTES_MAX: usize = 16;
+/// Kinds of failure, as [`crate::http::problem::Problem::kind`] names them; others are counted as the last.
+const KINDS: [&str; 11] = [
+    "Validation",
+    "Empty",
+    "Overloaded",
+    "Backend",
+    "Tokenizer",
+    "Unhealthy",
+    "Timeout",
+    "NotFound",
+    "MethodNotAllowed",
+    "Unauthorized",
+    "Other",
+];
+
+/// Bounds in seconds.
+const SECONDS: &[f64] = &[
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
+];
+/// Bounds in tokens or sequences.
+const COUNTS: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0,
+];
+
+/// All counters of a server.
+pub struct Metrics {
+    started_unix_s: u64,
+    workers: AtomicUsize,
+    requests: [AtomicU64; ROUTES_MAX],
+    successes: [AtomicU64; ROUTES_MAX],
+    failures: [AtomicU64; KINDS.len()],
+    truncated: AtomicU64,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) connections_refused: AtomicU64,
+    duration: Histogram,
+    queue: Histogram,
+    tokenization: Histogram,
+    inference: Histogram,
+    input_length: Histogram,
+    batch_size: Histogram,
+    batch_tokens: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Metrics {
+            started_unix_s: now.map_or(0, |now| now.as_secs()),
+            workers: AtomicUsize::new(0),
+            requests: Default::default(),
+            successes: Default::default(),
+            failures: Default::default(),
+            truncated: AtomicU64::new(0),
+            connections: AtomicUsize::new(0),
+            connections_refused: AtomicU64::new(0),
+            duration: Histogram::new(SECONDS),
+            queue: Histogram::new(SECONDS),
+            tokenization: Histogram::new(SECONDS),
+            inference: Histogram::new(SECONDS),
+            input_length: Histogram::new(COUNTS),
+            batch_size: Histogram::new(COUNTS),
+            batch_tokens: Histogram::new(COUNTS),
+        }
+    }
+}
+
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// A route's place in the counters; the alias `/` has the first.
+fn place(path: &str) -> usize {
+    routes()
+        .position(|route| route.path == path)
+        .map_or(0, |place| place + 1)
+}
+
+impl Metrics {
+    /// When the server started, in seconds since 1970.
+    pub fn started_unix_s(&self) -> u64 {
+        self.started_unix_s
+    }
+
+    /// Threads that run the model.
+    pub fn workers(&self) -> usize {
+        self.workers.load(Relaxed)
+    }
+
+    /// Another worker thread.
+    pub(crate) fn worker_started(&self) {
+        self.workers.fetch_add(1, Relaxed);
+    }
+
+    /// A request came in.
+    pub fn began(&self, route: &Route) {
+        self.requests[place(route.path)].fetch_add(1, Relaxed);
+    }
+
+    /// Its answer is on its way.
+    pub fn succeeded(&self, route: &Route, took: Nanos) {
+        self.successes[place(route.path)].fetch_add(1, Relaxed);
+        self.duration.record(seconds(took.0));
+    }
+
+    /// It was refused or failed.
+    pub fn failed(&self, kind: &'static str) {
+        let other = KINDS.len() - 1;
+        let place = KINDS.iter().position(|known| *known == kind).unwrap_or(other);
+        self.failures[place].fetch_add(1, Relaxed);
+    }
+
+    /// The engine answered.
+    pub fn answered(&self, counts: &Counts, timings: Timings) {
+        self.queue.record(seconds(timings.queue_ns));
+        self.tokenization.record(seconds(timings.tokenize_ns));
+        self.inference.record(seconds(timings.inference_ns));
+        self.input_length
+            .record((counts.tokens / counts.inputs.max(1)) as f64);
+        self.truncated.fetch_add(counts.truncated as u64, Relaxed);
+    }
+
+    /// A worker ran a pass.
+    pub(crate) fn passed(&self, sequences: usize, tokens: usize) {
+        self.batch_size.record(sequences as f64);
+        self.batch_tokens.record(tokens as f64);
+    }
+}

@@ -1,0 +1,54 @@
+//! The model inside the binary: multilingual-e5-small in 4-bit blocks, the files of `models/default`.
+
+use plimsoll_encoder::{Model, ModelFiles};
+use plimsoll_memory::Mapping;
+use plimsoll_text::Tokenizer;
+
+use super::{EMBEDDED_ID, Loaded, ModelError, prompts};
+
+/// Bytes of a file at an address that its tensors can be read from.
+#[repr(C, align(64))]
+struct Aligned<T: ?Sized>(T);
+
+macro_rules! file {
+    ($name:literal) => {
+        include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../models/default/",
+            $name
+        ))
+    };
+}
+
+static WEIGHTS: &Aligned<[u8]> = &Aligned(*file!("model.safetensors"));
+
+/// Loads it; the weights stay where they are in the binary.
+pub(super) fn load() -> Result<Loaded, ModelError> {
+    let id = EMBEDDED_ID.to_owned();
+    let files = ModelFiles {
+        config: file!("config.json"),
+        weights: Mapping::from_static(&WEIGHTS.0),
+        modules: Some(file!("modules.json")),
+        pooling: Some(file!("1_Pooling/config.json")),
+        sentence_bert: None,
+    };
+    let model = Model::from_parts(files).map_err(|source| ModelError::Load {
+        id: id.clone(),
+        source,
+    })?;
+    let tokenizer =
+        Tokenizer::from_json(file!("tokenizer.json")).map_err(|source| ModelError::Tokenizer {
+            id: id.clone(),
+            file: "tokenizer.json",
+            source,
+        })?;
+    let (prompts, default_prompt) = prompts(&id, Some(file!("config_sentence_transformers.json")))?;
+    Ok(Loaded {
+        model,
+        tokenizer,
+        prompts,
+        default_prompt,
+        id,
+        is_embedded: true,
+    })
+}

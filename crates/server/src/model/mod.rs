@@ -1,0 +1,207 @@
+//! Where the model comes from: a directory, or the one inside the binary.
+
+mod embedded;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use plimsoll_encoder::{LoadError, Model, Pooling};
+use plimsoll_engine::Prompt;
+use plimsoll_text::{Tokenizer, TokenizerError};
+use serde::Deserialize;
+
+/// Name of the model inside the binary.
+pub const EMBEDDED_ID: &str = "multilingual-e5-small";
+
+/// A model with all that belongs to it.
+pub struct Loaded {
+    /// Weights and heads.
+    pub model: Model,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Its prompts.
+    pub prompts: Vec<Prompt>,
+    /// The prompt for requests that name none.
+    pub default_prompt: Option<String>,
+    /// The directory, or the name of the model inside the binary.
+    pub id: String,
+    /// Whether it is the one inside the binary.
+    pub is_embedded: bool,
+}
+
+/// Why a model cannot be loaded. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// There is no such directory.
+    #[error(
+        "model {id}: no such directory (models are not fetched from a hub: give the path of a local directory)"
+    )]
+    Missing {
+        /// What was asked for.
+        id: String,
+    },
+    /// The weights or their configuration.
+    #[error("model {id}: {source}")]
+    Load {
+        /// Which model.
+        id: String,
+        /// What is wrong.
+        source: LoadError,
+    },
+    /// There is neither `tokenizer.json` nor `vocab.txt`.
+    #[error("model {id}: no tokenizer.json and no vocab.txt")]
+    NoTokenizer {
+        /// Which model.
+        id: String,
+    },
+    /// The tokenizer.
+    #[error("model {id}: {file}: {source}")]
+    Tokenizer {
+        /// Which model.
+        id: String,
+        /// Which file.
+        file: &'static str,
+        /// What is wrong.
+        source: TokenizerError,
+    },
+    /// A file that cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A JSON file that is not what it should be.
+    #[error("model {id}: {file}: {source}")]
+    Json {
+        /// Which model.
+        id: String,
+        /// Which file.
+        file: &'static str,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A pooling that nobody knows.
+    #[error("--pooling {name}: expected mean, cls, last-token or max")]
+    Pooling {
+        /// What was asked for.
+        name: String,
+    },
+}
+
+/// `config_sentence_transformers.json`, as far as it matters.
+#[derive(Default, Deserialize)]
+struct SentenceTransformers {
+    #[serde(default)]
+    prompts: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    default_prompt_name: Option<String>,
+}
+
+/// `tokenizer_config.json`, as far as `vocab.txt` needs it.
+#[derive(Deserialize)]
+struct TokenizerConfig {
+    #[serde(default = "yes")]
+    do_lower_case: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Loads the directory `id`, or the model inside the binary.
+///
+/// # Errors
+/// [`ModelError`], one line that names the file.
+pub fn load(id: Option<&str>, pooling: Option<&str>) -> Result<Loaded, ModelError> {
+    let mut loaded = match id {
+        None => embedded::load()?,
+        Some(id) => load_dir(id)?,
+    };
+    if let Some(name) = pooling {
+        let all = [Pooling::Mean, Pooling::Cls, Pooling::LastToken, Pooling::Max];
+        let pooling = all.into_iter().find(|pooling| pooling.name() == name);
+        let pooling = pooling.ok_or_else(|| ModelError::Pooling {
+            name: name.to_owned(),
+        })?;
+        loaded.model = loaded.model.with_pooling(pooling);
+    }
+    Ok(loaded)
+}
+
+fn load_dir(id: &str) -> Result<Loaded, ModelError> {
+    let path = Path::new(id);
+    if !path.is_dir() {
+        return Err(ModelError::Missing { id: id.to_owned() });
+    }
+    let model = Model::load_dir(path).map_err(|source| ModelError::Load {
+        id: id.to_owned(),
+        source,
+    })?;
+    let tokenizer = tokenizer(id, path)?;
+    let bytes = read(&path.join("config_sentence_transformers.json"))?;
+    let (prompts, default_prompt) = prompts(id, bytes.as_deref())?;
+    Ok(Loaded {
+        model,
+        tokenizer,
+        prompts,
+        default_prompt,
+        id: id.to_owned(),
+        is_embedded: false,
+    })
+}
+
+fn tokenizer(id: &str, path: &Path) -> Result<Tokenizer, ModelError> {
+    let failed = |file| {
+        move |source| ModelError::Tokenizer {
+            id: id.to_owned(),
+            file,
+            source,
+        }
+    };
+    if let Some(bytes) = read(&path.join("tokenizer.json"))? {
+        return Tokenizer::from_json(&bytes).map_err(failed("tokenizer.json"));
+    }
+    let Some(vocab) = read(&path.join("vocab.txt"))? else {
+        return Err(ModelError::NoTokenizer { id: id.to_owned() });
+    };
+    let config = match read(&path.join("tokenizer_config.json"))? {
+        Some(bytes) => json(id, "tokenizer_config.json", &bytes)?,
+        None => TokenizerConfig { do_lower_case: true },
+    };
+    Tokenizer::from_vocab_txt(&vocab, config.do_lower_case).map_err(failed("vocab.txt"))
+}
+
+fn prompts(id: &str, bytes: Option<&[u8]>) -> Result<(Vec<Prompt>, Option<String>), ModelError> {
+    let config: SentenceTransformers = match bytes {
+        Some(bytes) => json(id, "config_sentence_transformers.json", bytes)?,
+        None => SentenceTransformers::default(),
+    };
+    let prompts = config
+        .prompts
+        .into_iter()
+        .map(|(name, text)| Prompt { name, text })
+        .collect();
+    Ok((prompts, config.default_prompt_name))
+}
+
+fn json<'a, T: Deserialize<'a>>(id: &str, file: &'static str, bytes: &'a [u8]) -> Result<T, ModelError> {
+    serde_json::from_slice(bytes).map_err(|source| ModelError::Json {
+        id: id.to_owned(),
+        file,
+        source,
+    })
+}
+
+/// A file's bytes; `None` when there is no such file.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, ModelError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ModelError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}

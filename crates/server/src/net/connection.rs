@@ -1,0 +1,59 @@
+//! One connection.
+
+use std::sync::Arc;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::stream::Guarded;
+use super::{HEADERS_MAX, HYPER_BUFFER_BYTES, NetSettings, STREAMS_MAX};
+
+/// The protocol with all its buffers bounded.
+pub(super) fn builder(settings: &NetSettings) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.header_timeout)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HYPER_BUFFER_BYTES)
+        .writev(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(HYPER_BUFFER_BYTES as u32)
+        .initial_connection_window_size(4 * HYPER_BUFFER_BYTES as u32)
+        .max_frame_size(HYPER_BUFFER_BYTES as u32)
+        .max_header_list_size(HYPER_BUFFER_BYTES as u32)
+        .max_send_buf_size(HYPER_BUFFER_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(STREAMS_MAX as usize)
+        .keep_alive_interval(settings.header_timeout)
+        .keep_alive_timeout(settings.write_stall);
+    builder
+}
+
+/// Serves a connection to its end, or to the end of what is under way once `drain` turns true.
+pub(super) async fn run(
+    builder: Arc<Builder<TokioExecutor>>,
+    router: Router,
+    tcp: TcpStream,
+    settings: NetSettings,
+    mut drain: watch::Receiver<bool>,
+) {
+    let io = TokioIo::new(Guarded::new(tcp, &settings));
+    let connection = builder.serve_connection(io, TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    // How a connection ends (the client left, was too slow, sent no HTTP) is its own affair: what it held has returned by then.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = async { drop(drain.wait_for(|drain| *drain).await) } => {
+            connection.as_mut().graceful_shutdown();
+            let _ended = connection.await;
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The listening socket.
+
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+use super::NetSettings;
+
+/// Connections that the kernel holds before they are accepted.
+const BACKLOG: i32 = 512;
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct ListenError {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why not.
+    pub source: std::io::Error,
+}
+
+/// Listens; accepted connections inherit the socket's buffer sizes. Needs a Tokio runtime.
+///
+/// # Errors
+/// [`ListenError`], as when the port is taken.
+pub fn listen(address: SocketAddr, settings: &NetSettings) -> Result<TcpListener, ListenError> {
+    let listener = || -> std::io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_recv_buffer_size(settings.socket_buffer_bytes)?;
+        socket.set_send_buffer_size(settings.socket_buffer_bytes)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket.into())
+    };
+    listener().map_err(|source| ListenError { address, source })
+}

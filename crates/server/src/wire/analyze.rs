@@ -1,0 +1,103 @@
+//! `POST /v1/analyze`: every task of one or more texts by one encoder pass.
+//!
+//! ```json
+//! {"text": "Plimsoll lives in Derby.", "tasks": ["words", "embedding"], "session": "a1"}
+//! ```
+//!
+//! A string as `text` is answered by one object, an array of strings by `{"results": [...]}` with an object for each, in order. `tasks`
+//! names any of `words`, `entities`, `sentiment` and `embedding`; left out, it is all that the model can do. A task that it cannot do is
+//! refused by name. Fields that are not of these three are refused by name. Offsets are in characters (code points). `session` groups
+//! requests whose vectors may be kept together; at most [`SESSION_BYTES_MAX`] bytes.
+
+use plimsoll_engine::{Inputs, JobOptions, Tasks};
+
+use super::{Abilities, Body, Request, Shape, WireError};
+use crate::json::{ErrorKind, Kind, Unknown};
+
+/// Longest `session`.
+pub const SESSION_BYTES_MAX: usize = 128;
+
+const NAMES: [&str; 4] = ["words", "entities", "sentiment", "embedding"];
+const TASKS: [Tasks; 4] = [Tasks::WORDS, Tasks::ENTITIES, Tasks::CLASSES, Tasks::EMBEDDING];
+
+/// All tasks of the route that the model can do.
+pub fn tasks(abilities: &Abilities) -> Tasks {
+    let able = TASKS.into_iter().filter(|&task| abilities.tasks.has(task));
+    able.fold(Tasks::NONE, Tasks::with)
+}
+
+/// The task that goes by this name.
+pub fn task(name: &str) -> Option<Tasks> {
+    NAMES
+        .iter()
+        .position(|known| *known == name)
+        .map(|index| TASKS[index])
+}
+
+/// Reads a body of `/v1/analyze`.
+///
+/// # Errors
+/// [`WireError`], naming the field, or the task that the model cannot do.
+pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) -> Result<Request, WireError> {
+    let mut body = Body::new(bytes, inputs, "text", abilities.inputs_max);
+    let [text, wanted, session] = body
+        .reader
+        .fields(["text", "tasks", "session"], Unknown::Refuse)?;
+    body.reader.end()?;
+    let text = body.must(text, "text")?;
+    if body.optional(session)? {
+        session_name(&mut body)?;
+    }
+    let tasks = if body.optional(wanted)? {
+        wanted_tasks(&mut body, abilities)?
+    } else {
+        tasks(abilities)
+    };
+    body.reader.go_to(text);
+    let single = match body.reader.peek()? {
+        Kind::String => body.push_text().map(|()| true),
+        Kind::Array => body.push_texts().map(|()| false),
+        found => Err(body
+            .reader
+            .unexpected("a string or an array of strings", found)
+            .into()),
+    }?;
+    let options = JobOptions {
+        prompt: abilities.default_prompt,
+        ..JobOptions::new(tasks.with(Tasks::TOKENS))
+    };
+    Ok(Request {
+        options,
+        shape: Shape::Analyze { tasks, single },
+    })
+}
+
+fn session_name(body: &mut Body<'_, '_>) -> Result<(), WireError> {
+    let place = body.reader.mark();
+    if body.reader.string()?.len > SESSION_BYTES_MAX {
+        body.reader.go_to(place);
+        return Err(body
+            .reader
+            .error(ErrorKind::BadValue {
+                expected: "a string of at most 128 bytes",
+            })
+            .into());
+    }
+    Ok(())
+}
+
+fn wanted_tasks(body: &mut Body<'_, '_>, abilities: &Abilities) -> Result<Tasks, WireError> {
+    const EXPECTED: &str = r#""words", "entities", "sentiment" or "embedding""#;
+    let mut tasks = Tasks::NONE;
+    body.reader.begin_array()?;
+    while body.reader.next_item()? {
+        let task = body.word(NAMES, EXPECTED)?;
+        abilities.need(TASKS[task], NAMES[task])?;
+        tasks = tasks.with(TASKS[task]);
+    }
+    if tasks == Tasks::NONE {
+        Err(WireError::Empty { field: "tasks" })
+    } else {
+        Ok(tasks)
+    }
+}
