@@ -4,14 +4,228 @@
 //! `0` replaces the next old character, `1` is inserted after the one before (and shares its source bytes), `-n`
 //! replaces one old character and removes the `n` after it.
 //!
-//! `precompiled::Precompiled` offers, as inherent functions:
-//!
-//! ```text
-//! fn from_json(normalizer: &serde_json::Value) -> Result<Self, TokenizerError>   // {"type": "Precompiled", "precompiled_charsmap": base64}
-//! fn transform(&self, chunk: &str, push: &mut impl FnMut(char, isize))            // the whole rewrite of `chunk`, in order; allocates nothing
-//! fn ascii_unchanged(&self) -> bool                                              // every printable ASCII character alone maps to itself
-//! ```
-//!
-//! A chunk is cut only between two ASCII characters other than CR LF, where a grapheme always ends.
+//! A text is normalised window by window. Windows are cut where no normalizer looks across: between two letters or digits that
+//! neither compose nor join into a grapheme. A window that finds no such place ends after [`WINDOW_CHARS_MAX`] characters.
 
+pub(crate) mod compose;
+pub(crate) mod load;
 pub(crate) mod precompiled;
+pub(crate) mod stage;
+
+use crate::unicode::{ONIG_LETTER, ONIG_NUMBER, has};
+use stage::{Stage, State};
+
+/// A character and the source bytes that it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sourced {
+    pub(crate) c: char,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+/// Characters of text after which a window is cut at the next good place.
+const WINDOW_CHARS: usize = 512;
+/// Characters of text in a window at most.
+pub(crate) const WINDOW_CHARS_MAX: usize = 1024;
+/// Words of 32 bits that a [`Sourced`] takes in scratch.
+pub(crate) const SOURCED_WORDS: usize = 3;
+
+/// Characters in scratch, with room for more.
+pub(crate) struct Chars<'s> {
+    words: &'s mut [[u32; SOURCED_WORDS]],
+    len: usize,
+}
+
+impl<'s> Chars<'s> {
+    pub(crate) fn new(words: &'s mut [u32]) -> Self {
+        Self {
+            words: bytemuck::cast_slice_mut(words),
+            len: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, sourced: Sourced) {
+        self.words[self.len] = [sourced.c as u32, sourced.start, sourced.end];
+        self.len += 1;
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> Option<Sourced> {
+        if at < self.len {
+            Some(unpack(self.words[at]))
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Sourced> {
+        self.words[..self.len].iter().map(|&word| unpack(word))
+    }
+
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Removes the first `count`.
+    pub(crate) fn drop_front(&mut self, count: usize) {
+        self.words.copy_within(count..self.len, 0);
+        self.len -= count;
+    }
+
+    fn set(&mut self, at: usize, sourced: Sourced) {
+        self.words[at] = [sourced.c as u32, sourced.start, sourced.end];
+    }
+}
+
+fn unpack(word: [u32; SOURCED_WORDS]) -> Sourced {
+    Sourced {
+        c: char::from_u32(word[0]).unwrap_or('\u{FFFD}'),
+        start: word[1],
+        end: word[2],
+    }
+}
+
+/// A list of normalizers.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// Most stages in a chain.
+pub(crate) const STAGES_MAX: usize = 16;
+
+impl Chain {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// Characters that `chars` characters of text become at most in any stage.
+    pub(crate) fn chars_max(&self, chars: usize) -> usize {
+        let mut most = chars;
+        let mut now = chars;
+        for stage in &self.stages {
+            now = now.saturating_mul(stage.growth()).saturating_add(stage.prefix());
+            most = most.max(now);
+        }
+        most
+    }
+
+    /// Words of scratch that [`Walk`] needs for a text of `bytes` bytes.
+    pub(crate) fn walk_words(&self, bytes: usize) -> usize {
+        2 * SOURCED_WORDS * self.chars_max(bytes.min(WINDOW_CHARS_MAX))
+    }
+
+    /// The normalised text of `text`, for patterns at load time.
+    pub(crate) fn normalize(&self, text: &str) -> String {
+        let words = self.chars_max(text.len().min(WINDOW_CHARS_MAX)) * SOURCED_WORDS;
+        let (mut a, mut b) = (vec![0; words], vec![0; words]);
+        let mut walk = Walk::new(self, text, 0..text.len(), Chars::new(&mut a), Chars::new(&mut b));
+        let mut out = String::new();
+        while walk.next_window() {
+            out.extend(walk.window().iter().map(|sourced| sourced.c));
+        }
+        out
+    }
+}
+
+/// A walk over a range of a text, window by window.
+pub(crate) struct Walk<'w, 's> {
+    chain: &'w Chain,
+    text: &'w str,
+    from: usize,
+    at: usize,
+    states: [State; STAGES_MAX],
+    now: Chars<'s>,
+    other: Chars<'s>,
+}
+
+impl<'w, 's> Walk<'w, 's> {
+    pub(crate) fn new(
+        chain: &'w Chain,
+        text: &'w str,
+        range: std::ops::Range<usize>,
+        now: Chars<'s>,
+        other: Chars<'s>,
+    ) -> Self {
+        let text = &text[..range.end];
+        Self {
+            chain,
+            text,
+            from: range.start,
+            at: range.start,
+            states: Default::default(),
+            now,
+            other,
+        }
+    }
+
+    /// Whether every window was read.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.at == self.text.len()
+    }
+
+    /// Reads and normalises the next window; false at the end.
+    pub(crate) fn next_window(&mut self) -> bool {
+        if self.is_at_end() {
+            return false;
+        }
+        let start = self.at;
+        let end = cut(self.text, start);
+        self.at = end;
+        self.now.truncate(0);
+        for (offset, c) in self.text[start..end].char_indices() {
+            let at = start + offset;
+            self.now.push(Sourced {
+                c,
+                start: at as u32,
+                end: (at + c.len_utf8()) as u32,
+            });
+        }
+        let last = self.is_at_end();
+        for (stage, state) in self.chain.stages.iter().zip(&mut self.states) {
+            self.other.truncate(0);
+            let window = stage::Window {
+                old: &self.now,
+                source: &self.text[start..end],
+                origin: self.from as u32,
+                last,
+            };
+            stage.apply(state, &window, &mut self.other);
+            std::mem::swap(&mut self.now, &mut self.other);
+        }
+        true
+    }
+
+    /// The characters of the window just read.
+    pub(crate) fn window(&self) -> &Chars<'s> {
+        &self.now
+    }
+}
+
+/// Where the window that starts at `start` ends.
+fn cut(text: &str, start: usize) -> usize {
+    let mut before = '\0';
+    for (count, (offset, c)) in text[start..].char_indices().enumerate() {
+        if count >= WINDOW_CHARS && (count >= WINDOW_CHARS_MAX || (is_apart(before) && is_apart(c))) {
+            return start + offset;
+        }
+        before = c;
+    }
+    text.len()
+}
+
+/// Whether two such characters in a row never act on each other: letters and digits, but for the conjoining Hangul
+/// letters, a consonant that joins what follows, and those beyond the syllables (half-width marks, presentation forms).
+fn is_apart(c: char) -> bool {
+    c.is_ascii_alphanumeric()
+        || (has(c, ONIG_LETTER | ONIG_NUMBER)
+            && c < '\u{D7A4}'
+            && !('\u{1100}'..='\u{11FF}').contains(&c)
+            && c != '\u{D4E}'
+            && c != '\u{37A}')
+}

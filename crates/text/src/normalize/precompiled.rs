@@ -70,6 +70,15 @@ impl Precompiled {
         Ok(precompiled)
     }
 
+    /// Characters of the longest replacement.
+    pub(crate) fn longest_replacement(&self) -> usize {
+        self.replacements
+            .split('\0')
+            .map(|text| text.chars().count())
+            .max()
+            .unwrap_or(0)
+    }
+
     /// Every value must point at the start of a character, so that no later look-up can fail.
     fn check_values(&self) -> Result<(), TokenizerError> {
         for (place, &unit) in self.units.iter().enumerate() {

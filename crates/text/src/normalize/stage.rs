@@ -1,0 +1,204 @@
+//! The normalizers one by one, over a window of characters.
+
+use super::compose;
+use super::precompiled::Precompiled;
+use super::{Chars, Sourced};
+use crate::bert::BertFlags;
+use unicode_normalization_alignments::char::is_combining_mark;
+
+/// What `Replace` looks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Pattern {
+    /// These characters.
+    Literal(Vec<char>),
+    /// Two or more of this character: the regular expression ` {2,}`.
+    Repeated(char),
+}
+
+/// One normalizer.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    Clean(BertFlags),
+    SpaceChinese(BertFlags),
+    StripNonspacing(BertFlags),
+    StripAccents,
+    Lowercase,
+    Decompose { compatible: bool },
+    Compose { compatible: bool },
+    Strip { left: bool, right: bool },
+    Replace { pattern: Pattern, content: Vec<char> },
+    Prepend(Vec<char>),
+    Precompiled { map: Box<Precompiled>, growth: usize },
+}
+
+/// What a stage remembers between windows.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct State {
+    started: bool,
+}
+
+/// The characters that a stage reads.
+pub(crate) struct Window<'w, 's> {
+    pub(crate) old: &'w Chars<'s>,
+    /// The text of the window; what the first stage reads.
+    pub(crate) source: &'w str,
+    /// Where the walk began: the source of what is inserted before anything.
+    pub(crate) origin: u32,
+    /// Whether no window follows.
+    pub(crate) last: bool,
+}
+
+impl Stage {
+    /// Characters that one character becomes at most.
+    pub(crate) fn growth(&self) -> usize {
+        match self {
+            Stage::SpaceChinese(_) | Stage::Lowercase => 3,
+            Stage::Decompose { compatible: false } | Stage::Compose { compatible: false } => 4,
+            Stage::Decompose { compatible: true } | Stage::Compose { compatible: true } => 18,
+            Stage::Replace { content, .. } => content.len().max(1),
+            Stage::Precompiled { growth, .. } => *growth,
+            _ => 1,
+        }
+    }
+
+    /// Characters that are added once.
+    pub(crate) fn prefix(&self) -> usize {
+        if let Stage::Prepend(content) = self {
+            content.len()
+        } else {
+            0
+        }
+    }
+
+    /// Rewrites `window` into `new`, which is empty and has room for all that [`Stage::growth`] promises.
+    pub(crate) fn apply(&self, state: &mut State, window: &Window<'_, '_>, new: &mut Chars<'_>) {
+        let old = window.old;
+        match self {
+            Stage::Clean(flags) => old.iter().filter(|s| !flags.cleans(s.c)).for_each(|s| {
+                new.push(Sourced {
+                    c: if s.c.is_whitespace() { ' ' } else { s.c },
+                    ..s
+                });
+            }),
+            Stage::SpaceChinese(flags) => old.iter().for_each(|s| {
+                let space = Sourced { c: ' ', ..s };
+                if flags.sets_apart(s.c) {
+                    [space, s, space].into_iter().for_each(|s| new.push(s));
+                } else {
+                    new.push(s);
+                }
+            }),
+            Stage::StripNonspacing(flags) => old
+                .iter()
+                .filter(|s| !flags.strips(s.c))
+                .for_each(|s| new.push(s)),
+            Stage::StripAccents => old
+                .iter()
+                .filter(|s| !is_combining_mark(s.c))
+                .for_each(|s| new.push(s)),
+            Stage::Lowercase => old
+                .iter()
+                .for_each(|s| s.c.to_lowercase().for_each(|c| new.push(Sourced { c, ..s }))),
+            Stage::Decompose { compatible } => compose::decompose(window, new, *compatible),
+            Stage::Compose { compatible } => compose::compose(window, new, *compatible),
+            Stage::Strip { left, right } => strip(state, window, new, *left, *right),
+            Stage::Replace { pattern, content } => replace(old, new, pattern, content),
+            Stage::Prepend(content) => prepend(state, window, new, content),
+            Stage::Precompiled { map, .. } => {
+                let mut rewrite = Rewrite::new(window);
+                map.transform(window.source, &mut |c, change| new.push(rewrite.next(c, change)));
+            }
+        }
+        state.started |= new.len() > 0;
+    }
+}
+
+/// Gives the characters of a rewrite their source bytes.
+pub(crate) struct Rewrite<'w, 's> {
+    old: &'w Chars<'s>,
+    origin: u32,
+    at: usize,
+}
+
+impl<'w, 's> Rewrite<'w, 's> {
+    pub(crate) fn new(window: &Window<'w, 's>) -> Self {
+        Self {
+            old: window.old,
+            origin: window.origin,
+            at: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn next(&mut self, c: char, change: isize) -> Sourced {
+        let nowhere = Sourced {
+            c,
+            start: self.origin,
+            end: self.origin,
+        };
+        if change > 0 {
+            let before = self.at.checked_sub(1).and_then(|at| self.old.get(at));
+            return Sourced {
+                c,
+                ..before.unwrap_or(nowhere)
+            };
+        }
+        let source = self.old.get(self.at).unwrap_or(nowhere);
+        self.at += 1 + change.unsigned_abs();
+        Sourced { c, ..source }
+    }
+}
+
+fn strip(state: &State, window: &Window<'_, '_>, new: &mut Chars<'_>, left: bool, right: bool) {
+    let mut started = state.started || !left;
+    let mut kept = 0;
+    for s in window.old.iter() {
+        started |= !s.c.is_whitespace();
+        if started {
+            new.push(s);
+        }
+        if !s.c.is_whitespace() {
+            kept = new.len();
+        }
+    }
+    if right && window.last {
+        new.truncate(kept);
+    }
+}
+
+fn replace(old: &Chars<'_>, new: &mut Chars<'_>, pattern: &Pattern, content: &[char]) {
+    let mut at = 0;
+    while let Some(s) = old.get(at) {
+        let len = match pattern {
+            Pattern::Literal(chars) => {
+                let found = chars
+                    .iter()
+                    .enumerate()
+                    .all(|(i, c)| old.get(at + i).is_some_and(|s| s.c == *c));
+                if found { chars.len() } else { 0 }
+            }
+            Pattern::Repeated(c) => {
+                let len = (at..).map_while(|i| old.get(i)).take_while(|s| s.c == *c).count();
+                if len >= 2 { len } else { 0 }
+            }
+        };
+        if len == 0 {
+            new.push(s);
+            at += 1;
+            continue;
+        }
+        // What is inserted shares the source of the last character that it replaces.
+        at += len;
+        let source = old.get(at - 1).unwrap_or(s);
+        content.iter().for_each(|&c| new.push(Sourced { c, ..source }));
+    }
+}
+
+fn prepend(state: &State, window: &Window<'_, '_>, new: &mut Chars<'_>, content: &[char]) {
+    if let Some(first) = window.old.get(0)
+        && !state.started
+    {
+        content.iter().for_each(|&c| new.push(Sourced { c, ..first }));
+    }
+    window.old.iter().for_each(|s| new.push(s));
+}
