@@ -1,0 +1,320 @@
+//! Directories that are wrong in one respect each: the error names it.
+
+mod fixtures;
+
+use std::path::{Path, PathBuf};
+
+use plimsoll_encoder::{LoadError, Model, ModelFiles};
+use plimsoll_memory::Mapping;
+use proptest::prelude::*;
+
+/// A copy of a fixture that is removed with the value.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn of(name: &str, tag: &str) -> Copy {
+        let to = std::env::temp_dir().join(format!("plimsoll-encoder-{}-{tag}", std::process::id()));
+        std::fs::create_dir_all(&to).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            std::fs::copy(fixtures::directory(name).join(file), to.join(file)).unwrap();
+        }
+        Copy(to)
+    }
+
+    fn replace(&self, file: &str, from: &str, to: &str) {
+        let path = self.0.join(file);
+        let before = std::fs::read_to_string(&path).unwrap();
+        assert!(before.contains(from), "{file} has no {from}");
+        std::fs::write(path, before.replace(from, to)).unwrap();
+    }
+
+    fn write(&self, file: &str, contents: &str) {
+        let path = self.0.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, contents).unwrap();
+    }
+
+    /// The error without the directory's name.
+    fn error(&self) -> String {
+        let error = Model::load_dir(&self.0)
+            .expect_err("the directory is broken")
+            .to_string();
+        error.replace(&format!("{}/", self.0.display()), "")
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+#[test]
+fn configurations_that_cannot_be() {
+    let cases = [
+        (
+            "\"model_type\": \"bert\"",
+            "\"model_type\": \"deberta-v2\"",
+            "unsupported: model_type deberta-v2 (known: bert, distilbert, roberta, camembert, xlm-roberta)",
+        ),
+        (
+            "\"model_type\": \"bert\"",
+            "\"no_type\": 1",
+            "config.json: model_type is missing",
+        ),
+        (
+            "\"hidden_size\": 32",
+            "\"hidden_size\": 0",
+            "config.json: hidden_size is 0, not in 1..=16777216",
+        ),
+        (
+            "\"num_attention_heads\": 4",
+            "\"num_attention_heads\": 5",
+            "config.json: hidden_size 32 is not a multiple of 5 heads",
+        ),
+        (
+            "\"hidden_act\": \"gelu\"",
+            "\"hidden_act\": \"silu\"",
+            "unsupported: activation silu",
+        ),
+        (
+            "\"vocab_size\": 60",
+            "\"vocab_size\": 61",
+            "model.safetensors: embeddings.word_embeddings.weight has shape [60, 32], config.json needs [61, 32]",
+        ),
+        (
+            "\"num_hidden_layers\": 2",
+            "\"num_hidden_layers\": 3",
+            "model.safetensors: no tensor encoder.layer.2.attention.self.query.weight",
+        ),
+        (
+            "\"is_decoder\": false",
+            "\"is_decoder\": true",
+            "unsupported: a decoder (is_decoder)",
+        ),
+        (
+            "\"layer_norm_eps\": 1e-12",
+            "\"layer_norm_eps\": -1",
+            "config.json: layer_norm_eps -1 is not in 0..1",
+        ),
+        (
+            "\"model_type\": \"bert\"",
+            "\"model_type\": \"bert\", \"position_embedding_type\": \"relative_key\"",
+            "unsupported: position_embedding_type relative_key",
+        ),
+        ("{", "{{", "config.json: key must be a string at line 1 column 2"),
+    ];
+    let copy = Copy::of("bert", "config");
+    let good = std::fs::read_to_string(copy.0.join("config.json")).unwrap();
+    for (from, to, message) in cases {
+        copy.write("config.json", &good);
+        copy.replace("config.json", from, to);
+        assert_eq!(copy.error(), message);
+    }
+}
+
+#[test]
+fn positions_that_leave_no_token() {
+    let copy = Copy::of("roberta", "positions");
+    copy.replace("config.json", "\"pad_token_id\": 1", "\"pad_token_id\": 29");
+    assert_eq!(
+        copy.error(),
+        "config.json: 30 positions, of which the first 30 are never used"
+    );
+}
+
+#[test]
+fn files_that_are_absent() {
+    let copy = Copy::of("bert", "absent");
+    std::fs::remove_file(copy.0.join("model.safetensors")).unwrap();
+    assert!(
+        copy.error().starts_with("model.safetensors: No such file"),
+        "{}",
+        copy.error()
+    );
+    copy.write("pytorch_model.bin", "x");
+    assert!(
+        copy.error()
+            .ends_with("weights as pytorch_model.bin; one model.safetensors is needed")
+    );
+    std::fs::remove_file(copy.0.join("config.json")).unwrap();
+    assert!(
+        copy.error().starts_with("config.json: No such file"),
+        "{}",
+        copy.error()
+    );
+    assert!(matches!(
+        Model::load_dir(Path::new("no/such/directory")),
+        Err(LoadError::Io { .. })
+    ));
+}
+
+#[test]
+fn sentence_transformers_modules() {
+    let module = |kind: &str, path: &str| {
+        format!(r#"{{"idx":0,"name":"0","path":"{path}","type":"sentence_transformers.models.{kind}"}}"#)
+    };
+    let modules = |tail: &str| format!("[{},{tail}]", module("Transformer", ""));
+    let copy = Copy::of("bert", "modules");
+
+    copy.write("modules.json", &modules(&module("Dense", "2_Dense")));
+    assert_eq!(copy.error(), "unsupported: module Dense in modules.json");
+    copy.write("modules.json", &modules(&module("Pooling", "../elsewhere")));
+    assert_eq!(
+        copy.error(),
+        "modules.json: the path ../elsewhere leaves the directory"
+    );
+
+    copy.write("modules.json", &modules(&module("Pooling", "my_pooling")));
+    for (pooling, message) in [
+        (
+            r#"{"pooling_mode_weightedmean_tokens":true}"#,
+            "unsupported: pooling_mode_weightedmean_tokens",
+        ),
+        (
+            r#"{"pooling_mode_cls_token":true,"pooling_mode_mean_tokens":true}"#,
+            "unsupported: 2 pooling modes joined",
+        ),
+        (
+            r#"{"pooling_mode_cls_token":false}"#,
+            "1_Pooling/config.json: no pooling mode is on",
+        ),
+        (r#"{"pooling_mode":"median"}"#, "unsupported: pooling median"),
+    ] {
+        copy.write("my_pooling/config.json", pooling);
+        assert_eq!(copy.error(), message);
+    }
+    copy.write("my_pooling/config.json", r#"{"pooling_mode":"cls"}"#);
+    copy.write("sentence_bert_config.json", r#"{"max_seq_length":0}"#);
+    assert_eq!(copy.error(), "sentence_bert_config.json: max_seq_length is 0");
+    copy.write("sentence_bert_config.json", r#"{"max_seq_length":null}"#);
+    let info = Model::load_dir(&copy.0).unwrap().info().clone();
+    assert_eq!(
+        (info.pooling.name(), info.normalize, info.tokens_max),
+        ("cls", false, 30)
+    );
+}
+
+#[test]
+fn heads_that_do_not_fit_their_labels() {
+    let copy = Copy::of("bert-token", "labels");
+    copy.replace("config.json", "\"4\": \"I-LOC\"", "\"5\": \"I-LOC\"");
+    assert_eq!(copy.error(), "config.json: id2label has key 5 among 5 labels");
+    copy.replace("config.json", ",\n    \"5\": \"I-LOC\"", "");
+    assert_eq!(
+        copy.error(),
+        "config.json: id2label has 4 labels, classifier.weight has 5 rows"
+    );
+
+    let copy = Copy::of("bert-token", "nameless");
+    copy.replace("config.json", "\"architectures\"", "\"designs\"");
+    assert_eq!(
+        copy.error(),
+        "config.json: architectures is missing, so what classifier.* is for cannot be told"
+    );
+
+    let copy = Copy::of("bert-q4-heads", "extra");
+    copy.replace(
+        "config.json",
+        "\"pooling\": \"mean\"",
+        "\"pooling\": \"mean\", \"colour\": 1",
+    );
+    assert!(
+        copy.error().starts_with("config.json: unknown field `colour`"),
+        "{}",
+        copy.error()
+    );
+}
+
+#[test]
+fn old_names_of_layer_norms() {
+    let copy = Copy::of("bert", "gamma");
+    let path = copy.0.join("model.safetensors");
+    let expected = Model::load_dir(&copy.0).unwrap().info().weight_bytes;
+    let bytes = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
+    // The new names are shorter: spaces at the end keep the data where it is.
+    let renamed = header
+        .replace("LayerNorm.weight", "LayerNorm.gamma")
+        .replace("LayerNorm.bias", "LayerNorm.beta");
+    let renamed = format!("{renamed:<length$}");
+    std::fs::write(
+        &path,
+        [&bytes[..8], renamed.as_bytes(), &bytes[8 + length..]].concat(),
+    )
+    .unwrap();
+    assert_eq!(Model::load_dir(&copy.0).unwrap().info().weight_bytes, expected);
+}
+
+#[test]
+fn misaligned_weights_are_converted_and_give_the_same_answers() {
+    let copy = Copy::of("bert", "misaligned");
+    let path = copy.0.join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+    let header = &bytes[8..8 + length as usize];
+    let shifted = [
+        &(length + 1).to_le_bytes()[..],
+        header,
+        b" ",
+        &bytes[8 + length as usize..],
+    ]
+    .concat();
+    std::fs::write(&path, shifted).unwrap();
+    let model = Model::load_dir(&copy.0).unwrap();
+    let weights = model.info().weight_bytes;
+    assert!(weights.converted >= weights.layers + weights.embeddings);
+    let cases = fixtures::cases("bert");
+    let packed = fixtures::Packed::new(&cases);
+    fixtures::forward(&model, &packed.batch(), |hidden| {
+        fixtures::check_close("misaligned", hidden.token(0), &cases[0].hidden[0]);
+    });
+}
+
+#[test]
+fn metadata_that_names_no_tensor() {
+    let copy = Copy::of("bert-q4-heads", "q4");
+    let path = copy.0.join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let at = bytes
+        .windows(12)
+        .position(|window| window == b"plimsoll.q4_")
+        .unwrap();
+    let mut broken = bytes.clone();
+    let value = at + b"plimsoll.q4_0\":\"".len();
+    broken[value] = b'X';
+    std::fs::write(&path, &broken).unwrap();
+    assert!(
+        copy.error().starts_with("model.safetensors: no tensor Xert."),
+        "{}",
+        copy.error()
+    );
+    // With the key gone, the blocks are bytes of an unknown meaning.
+    let mut broken = bytes;
+    broken[at] = b'X';
+    std::fs::write(&path, &broken).unwrap();
+    assert!(copy.error().ends_with("of type U8"), "{}", copy.error());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Any damage to the table is an error or harmless, never a panic.
+    #[test]
+    fn damaged_tables_do_not_panic(damage in prop::collection::vec((0..4000_usize, any::<u8>()), 1..6), cut in 0..200_000_usize) {
+        let config = std::fs::read(fixtures::directory("bert-token/config.json")).unwrap();
+        let mut weights = std::fs::read(fixtures::directory("bert-token/model.safetensors")).unwrap();
+        for (at, byte) in damage {
+            weights[at] = byte;
+        }
+        weights.truncate(cut.max(4000));
+        let mut owned = Mapping::owned(weights.len()).unwrap();
+        owned.bytes_mut().copy_from_slice(&weights);
+        let weights = owned.freeze().unwrap();
+        let files = ModelFiles { config: &config, weights, modules: None, pooling: None, sentence_bert: None };
+        if let Err(error) = Model::from_parts(files) {
+            prop_assert!(error.to_string().len() < 600);
+        }
+    }
+}
