@@ -157,22 +157,23 @@ def pack_words(frequency, total, codes):
     code_count = len(codes) + 1
     slot, base = lay_out(children, code_count)
     log_total = math.log(total)
-    # Weight 0 is jieba's weight of a character that is no word, `log(1) - log(total)`.
+    # Weight 0 is that of no word at all, weight 1 what jieba gives a single character that is no word.
     common = collections.Counter(word[1:])
     del common[0]
     ranked = sorted(common, key=lambda count: (-common[count], count))
-    weights = [math.log(1) - log_total] + [math.log(count) - log_total for count in ranked]
-    rank = {count: index for index, count in enumerate(ranked, 1)} | {0: 0}
+    weights = [-math.inf, math.log(1) - log_total] + [math.log(count) - log_total for count in ranked]
+    rank = {count: index for index, count in enumerate(ranked, 2)} | {0: 0}
     parent = [0] * len(children)
     for node, kids in enumerate(children):
         for child in kids.values():
             parent[child] = node
     node_count = max(code_count, max(slot) + 1)
-    assert node_count < 1 << BASE_BITS and len(weights) < 1 << WEIGHT_BITS
-    nodes = [0] * node_count
+    nobody = (1 << CHECK_BITS) - 1
+    assert node_count < nobody and len(weights) < 1 << WEIGHT_BITS
+    nodes = [nobody << BASE_BITS] * code_count + [0] * (node_count - code_count)
     for node in range(1, len(children)):
-        check = slot[parent[node]]
-        assert nodes[slot[node]] == 0
+        check = slot[parent[node]] if parent[node] else nobody
+        assert nodes[slot[node]] in (0, nobody << BASE_BITS)
         nodes[slot[node]] = base[node] | check << BASE_BITS | rank[word[node]] << BASE_BITS + CHECK_BITS
     table = [0] * (ASCII + HAN_LAST - HAN_FIRST + 1)
     for char, code in codes.items():

@@ -2,13 +2,14 @@
 //!
 //! jieba knows two kinds of characters: those of its blocks (Han of U+4E00..=U+9FD5, ASCII letters and digits, a few signs)
 //! and the rest, which it cuts one by one: `naïve` becomes `na`, `ï`, `ve`. Here a block goes to jieba only if it
-//! holds Han. Its ASCII head or tail stays with it (`B超`, `卡拉OK`) unless Unicode would not cut at the block's edge: in
+//! holds Han. Its ASCII head or tail stays with it (`B超`, `阿Q`) unless Unicode would not cut at the block's edge: in
 //! `中文don't` the tail `don` belongs to `don't`. A mark after Han (a variation selector) belongs to jieba's last word.
 
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::block::{block_end, is_block_ascii, is_han_at, width};
 use super::jieba::cut_block;
+use super::route::Window;
 use super::sink::EndSink;
 
 /// Bytes of a Han character of jieba's range.
@@ -17,6 +18,7 @@ const HAN_BYTES: usize = 3;
 /// Cuts a whole text. `scratch` is as long as the text.
 pub(super) fn cut(text: &str, scratch: &mut [u8], sink: &mut EndSink<'_>) {
     let bytes = text.as_bytes();
+    let mut window = Window::new();
     let mut at = 0;
     while let Some(han) = next_han(bytes, at) {
         let head = han
@@ -34,7 +36,7 @@ pub(super) fn cut(text: &str, scratch: &mut [u8], sink: &mut EndSink<'_>) {
                 .take_while(|byte| byte.is_ascii())
                 .count();
         let (end, after) = block_limits(text, tail, block);
-        cut_block(bytes, start, end, true, scratch, sink);
+        cut_block(&bytes[start..end], start, true, &mut window, scratch, sink);
         if after > end {
             sink.extend_last(after);
         }

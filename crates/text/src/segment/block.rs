@@ -42,15 +42,14 @@ pub(super) fn is_block_ascii(byte: u8) -> bool {
         .is_some_and(|class| class & BLOCK != 0)
 }
 
-/// Whether a Han character of jieba's range starts at `at`, judged by its UTF-8 bytes (E4 B8 80 to E9 BF 95).
+/// Whether a Han character of jieba's range starts at `at`.
 #[inline]
 pub(super) fn is_han_at(text: &[u8], at: usize) -> bool {
-    match text.get(at..) {
-        Some(
-            [0xE5..=0xE8, ..] | [0xE4, 0xB8..=0xFF, ..] | [0xE9, ..=0xBE, ..] | [0xE9, 0xBF, ..=0x95, ..],
-        ) => true,
-        Some(_) | None => false,
-    }
+    let Some(&[lead @ 0xE4..=0xE9, second, third]) = text.get(at..).and_then(|rest| rest.first_chunk())
+    else {
+        return false;
+    };
+    code_point(lead, second, third).wrapping_sub(HAN_FIRST) <= HAN_LAST - HAN_FIRST
 }
 
 /// Where the block that starts at `at` ends; `at` itself when no block starts there.
@@ -59,7 +58,7 @@ pub(super) fn block_end(text: &[u8], mut at: usize) -> usize {
     loop {
         match text.get(at) {
             Some(&byte) if byte < 0x80 && is_block_ascii(byte) => at += 1,
-            Some(0xE4..=0xE9) if is_han_at(text, at) => at += 3,
+            Some(_) if is_han_at(text, at) => at += 3,
             _ => return at,
         }
     }
@@ -98,6 +97,12 @@ pub(super) fn code_before(text: &[u8], end: usize) -> (u16, usize) {
 
 #[inline(always)]
 fn han_code(lead: u8, second: u8, third: u8) -> u16 {
+    WORDS.han_code(code_point(lead, second, third))
+}
+
+/// The code point of a character of three UTF-8 bytes.
+#[inline(always)]
+fn code_point(lead: u8, second: u8, third: u8) -> u32 {
     let bits = |byte: u8| u32::from(byte & 0x3F);
-    WORDS.han_code(u32::from(lead & 0x0F) << 12 | bits(second) << 6 | bits(third))
+    u32::from(lead & 0x0F) << 12 | bits(second) << 6 | bits(third)
 }

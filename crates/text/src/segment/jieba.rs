@@ -2,18 +2,20 @@
 //! by character (with `\r\n` kept whole, as `re_skip_default` does).
 
 use super::block::{block_end, code_at, is_alnum, width};
+use super::hmm;
+use super::route::Window;
 use super::sink::EndSink;
 use super::words::{WORD_CHARS_MAX, WORDS};
-use super::{hmm, route};
 
 /// Cuts a whole text. `scratch` is as long as the text.
 pub(super) fn cut(text: &str, hmm: bool, scratch: &mut [u8], sink: &mut EndSink<'_>) {
     let text = text.as_bytes();
+    let mut window = Window::new();
     let mut at = 0;
     while at < text.len() {
         let end = block_end(text, at);
         if end > at {
-            cut_block(text, at, end, hmm, scratch, sink);
+            cut_block(&text[at..end], at, hmm, &mut window, scratch, sink);
             at = end;
         } else {
             at += if text[at..].starts_with(b"\r\n") {
@@ -26,18 +28,18 @@ pub(super) fn cut(text: &str, hmm: bool, scratch: &mut [u8], sink: &mut EndSink<
     }
 }
 
-/// Cuts one block, `text[start..end]`: `__cut_DAG` or `__cut_DAG_NO_HMM`. `scratch` holds a byte for each of its bytes.
+/// Cuts one block, which starts at byte `start` of the text: `__cut_DAG` or `__cut_DAG_NO_HMM`. `scratch` holds a byte
+/// for each of its bytes.
 pub(super) fn cut_block(
-    text: &[u8],
+    block: &[u8],
     start: usize,
-    end: usize,
     hmm: bool,
+    window: &mut Window,
     scratch: &mut [u8],
     sink: &mut EndSink<'_>,
 ) {
-    let block = &text[start..end];
     let route = &mut scratch[..block.len()];
-    route::best(block, route);
+    window.best_route(block, route);
     sink.set_base(start);
     if hmm {
         emit_with_hmm(block, route, sink)
@@ -111,11 +113,8 @@ fn is_word(run: &[u8]) -> bool {
     let mut node = WORDS.first(code);
     while at < run.len() {
         let (code, width) = code_at(run, at);
-        match WORDS.next(node, code) {
-            Some(child) if node.has_children() => node = child,
-            _ => return false,
-        }
+        node = WORDS.next(node, code);
         at += width;
     }
-    node.weight_index() != 0
+    node.is_word()
 }

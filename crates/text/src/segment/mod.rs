@@ -48,7 +48,7 @@ pub enum SegmentMode {
         hmm: bool,
     },
     /// What the product's `words` task uses: jieba with its HMM for Han runs and the ASCII that touches them
-    /// (`卡拉OK`, `C++程序`), Unicode word rules (UAX #29) for the rest. Unlike jieba alone it never cuts `naïve`,
+    /// (`阿Q`, `C++程序`), Unicode word rules (UAX #29) for the rest. Unlike jieba alone it never cuts `naïve`,
     /// Cyrillic, kana, Hangul or an emoji sequence character by character, and keeps `don't` and `1,000.5` whole.
     ///
     /// Beyond UAX #29 (which cuts scripts without spaces at every character) a run of Hiragana, Thai, Lao, Khmer or

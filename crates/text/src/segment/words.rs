@@ -3,11 +3,18 @@
 //! A character's code (1.. by falling use, 0 for a character that no word and no HMM row knows) comes from a direct
 //! table. The node of a first character lies at its code; the node of parent `p` and code `c` lies at `p.base + c`, and
 //! is really p's child when its check is p. A node is eight bytes: 20 bits base (0: no children), 20 bits check,
-//! 16 bits weight index (0: a prefix, no word). Layout of the file: crates/text/data/README.md.
+//! 16 bits weight index (0: only a prefix). Layout of the file: crates/text/data/README.md.
+
+use std::hint::select_unpredictable;
 
 use super::block::{HAN_FIRST, HAN_LAST};
 
-const FILE: &[u8] = include_bytes!("../../data/words.bin");
+/// Aligned so that no node lies across two cache lines.
+#[repr(align(64))]
+struct Aligned<T>(T);
+
+static FILE: Aligned<[u8; include_bytes!("../../data/words.bin").len()]> =
+    Aligned(*include_bytes!("../../data/words.bin"));
 const HEADER_BYTES: usize = 64;
 const VERSION: u32 = 1;
 const ASCII: usize = 128;
@@ -17,10 +24,10 @@ const CODE_TABLE_LEN: usize = ASCII + (HAN_LAST - HAN_FIRST) as usize + 1;
 pub(super) const WORD_CHARS_MAX: usize = 24;
 
 /// The embedded dictionary. Parsed by the compiler: a wrong header does not build.
-pub(super) static WORDS: Words = Words::parse(FILE);
+pub(super) static WORDS: Words = Words::parse(&FILE.0);
 
-/// A place in the dictionary: the prefix read so far.
-#[derive(Clone, Copy)]
+/// A place in the dictionary: the prefix read so far. The default is no word and has no children.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Node {
     bits: u64,
     index: u32,
@@ -29,10 +36,15 @@ pub(super) struct Node {
 impl Node {
     const FIELD: u64 = (1 << 20) - 1;
 
-    /// Index of the weight when the prefix is a word (of frequency above 0), else 0.
     #[inline(always)]
-    pub(super) fn weight_index(self) -> usize {
+    fn weight_index(self) -> usize {
         (self.bits >> 40) as usize
+    }
+
+    /// Whether the prefix is a word, of a frequency above 0.
+    #[inline(always)]
+    pub(super) fn is_word(self) -> bool {
+        self.weight_index() != 0
     }
 
     /// Whether longer words start with this prefix.
@@ -99,21 +111,33 @@ impl Words {
         }
     }
 
-    /// The node one character further, if any word goes on so.
+    /// The node one character further; one that is no word and has no children if no word goes on so.
     #[inline(always)]
-    pub(super) fn next(&self, node: Node, code: u16) -> Option<Node> {
-        let index = (node.bits & Node::FIELD) as usize + usize::from(code);
-        let bits = u64::from_le_bytes(*self.nodes.get(index)?);
-        ((bits >> 20 & Node::FIELD) as u32 == node.index).then_some(Node {
-            bits,
-            index: index as u32,
-        })
+    pub(super) fn next(&self, node: Node, code: u16) -> Node {
+        let base = node.bits & Node::FIELD;
+        let index = base as u32 + u32::from(code);
+        let bits = self
+            .nodes
+            .get(index as usize)
+            .map_or(0, |&bits| u64::from_le_bytes(bits));
+        // No branch here: whether a word goes on is a coin toss that the processor would often guess wrong.
+        let is_child = bits >> 20 & Node::FIELD == u64::from(node.index);
+        Node {
+            bits: select_unpredictable(is_child, bits, 0),
+            index,
+        }
     }
 
-    /// `log(frequency) - log(total)`; index 0 is the weight of a character that is no word.
+    /// `log(frequency) - log(total)` of a word, negative infinity for what is none.
     #[inline(always)]
-    pub(super) fn weight(&self, index: usize) -> f64 {
-        f64::from_le_bytes(self.weights[index])
+    pub(super) fn weight(&self, node: Node) -> f64 {
+        f64::from_le_bytes(self.weights[node.weight_index()])
+    }
+
+    /// jieba's weight of a single character that is no word: `log(1) - log(total)`.
+    #[inline(always)]
+    pub(super) fn weight_unknown(&self) -> f64 {
+        f64::from_le_bytes(self.weights[1])
     }
 }
 
