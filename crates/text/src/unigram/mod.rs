@@ -16,14 +16,17 @@ use crate::error::short;
 use crate::model::PieceSink;
 use crate::{EncodeError, TokenizerError};
 use serde_json::Value;
-use trie::{NONE, Trie};
+use std::cmp::Reverse;
+use trie::Trie;
 
 /// Longest piece in bytes: lengths are kept in one byte.
 const PIECE_BYTES_MAX: usize = u8::MAX as usize;
 /// Scores kept for a word of any length: more than the longest piece reaches.
 const RING: usize = 256;
 /// Scores kept for a word shorter than this, which most are: less to clear.
-const SMALL_RING: usize = 64;
+const SMALL_RING: usize = 32;
+/// What SentencePiece writes for a space: words begin with it.
+const WORD_START: char = '▁';
 /// How much less than the worst piece an unknown character scores (`K_UNK_PENALTY`).
 const UNKNOWN_PENALTY: f64 = 10.0;
 const VOCABULARY_BYTES_MAX: usize = 256 << 20;
@@ -37,6 +40,8 @@ pub(crate) struct Unigram {
     scores: Box<[f64]>,
     unknown_score: f64,
     unknown_id: Option<u32>,
+    /// One bit for each piece that begins a word: alone it is not cut. Most English words are such a piece.
+    whole: Box<[u64]>,
     /// Ids of `<0x00>` to `<0xFF>`, when unknown text is spelled in bytes and all of a text's bytes may have a piece.
     byte_ids: Option<Box<[Option<u32>; 256]>>,
     text: Box<str>,
@@ -98,6 +103,7 @@ impl Unigram {
                 |least, &(_, score)| if score < least { score } else { least },
             ) - UNKNOWN_PENALTY,
             unknown_id: unknown_id.map(|id| unknown(id, pieces.len())).transpose()?,
+            whole: vec![0; pieces.len().div_ceil(64)].into(),
             byte_ids: None,
             text: text.into_boxed_str(),
             starts: starts.into_boxed_slice(),
@@ -107,7 +113,27 @@ impl Unigram {
                 model.token_to_id(&format!("<0x{byte:02X}>"))
             })));
         }
+        let mut lens = [0; PIECE_BYTES_MAX + 1];
+        for (piece, _) in pieces.iter().filter(|(piece, _)| piece.starts_with(WORD_START)) {
+            model.note_whole(piece.as_bytes(), &mut lens[..piece.len() + 1]);
+        }
         Ok(model)
+    }
+
+    /// Remembers whether this piece, as a word, stays whole.
+    fn note_whole(&mut self, piece: &[u8], lens: &mut [u8]) {
+        let id = self.trie.find(piece).filter(|id| Some(*id) != self.unknown_id);
+        if let (Some(id), Ok(())) = (id, self.best_path(piece, lens))
+            && usize::from(lens[piece.len()]) == piece.len()
+        {
+            self.whole[id as usize / 64] |= 1 << (id % 64);
+        }
+    }
+
+    /// The piece that `word` is, if it is never cut.
+    fn whole(&self, word: &[u8]) -> Option<u32> {
+        let id = self.trie.find(word)?;
+        (self.whole[id as usize / 64] >> (id % 64) & 1 == 1).then_some(id)
     }
 
     /// Bytes that [`encode_word`](Self::encode_word) needs for a word of so many bytes.
@@ -124,12 +150,12 @@ impl Unigram {
         sink: &mut S,
     ) -> Result<(), EncodeError> {
         let bytes = word.as_bytes();
-        let lens = &mut scratch[..bytes.len() + 1];
-        if bytes.len() < SMALL_RING {
-            self.search::<SMALL_RING>(bytes, lens)?;
-        } else {
-            self.search::<RING>(bytes, lens)?;
+        if let Some(id) = self.whole(bytes) {
+            sink.piece(id, bytes.len());
+            return Ok(());
         }
+        let lens = &mut scratch[..bytes.len() + 1];
+        self.best_path(bytes, lens)?;
         turn(lens);
         self.emit(bytes, lens, sink)
     }
@@ -151,6 +177,14 @@ impl Unigram {
         self.scores.len()
     }
 
+    fn best_path(&self, word: &[u8], lens: &mut [u8]) -> Result<(), EncodeError> {
+        if word.len() < SMALL_RING {
+            self.search::<SMALL_RING>(word, lens)
+        } else {
+            self.search::<RING>(word, lens)
+        }
+    }
+
     /// Viterbi forwards: `lens[end]` becomes the length of the last piece on the best path to `end`.
     #[inline]
     fn search<const SCORES: usize>(&self, word: &[u8], lens: &mut [u8]) -> Result<(), EncodeError> {
@@ -163,11 +197,11 @@ impl Unigram {
             let mut known = false;
             let mut place = self.trie.root();
             for (end, &byte) in word.iter().enumerate().skip(start) {
-                let Some((next, id)) = self.trie.step(place, byte) else {
+                let Some(next) = self.trie.step(place, byte) else {
                     break;
                 };
                 place = next;
-                if id != NONE {
+                if let Some(id) = self.trie.id(place) {
                     let end = end + 1;
                     better(
                         &mut scores[end % SCORES],
@@ -269,16 +303,20 @@ fn utf8_len(lead: u8) -> usize {
     }
 }
 
-/// Keys of the trie: sorted, of equal pieces the last.
+/// Keys of the trie: sorted, of equal pieces the last. The first eight bytes, as a number, decide nearly every comparison.
 fn sorted<'p>(pieces: &[(&'p str, f64)]) -> Vec<(&'p [u8], u32)> {
-    let mut keys: Vec<(&[u8], u32)> = pieces
-        .iter()
-        .enumerate()
-        .map(|(id, (piece, _))| (piece.as_bytes(), id as u32))
-        .collect();
-    keys.sort_unstable_by(|a, b| a.0.cmp(b.0).then(b.1.cmp(&a.1)));
-    keys.dedup_by(|later, first| later.0 == first.0);
-    keys
+    let keyed = |(id, (piece, _)): (usize, &(&'p str, f64))| {
+        let mut first = [0; 8];
+        let len = piece.len().min(8);
+        first[..len].copy_from_slice(&piece.as_bytes()[..len]);
+        (u64::from_be_bytes(first), piece.as_bytes(), Reverse(id as u32))
+    };
+    let mut keys: Vec<(u64, &[u8], Reverse<u32>)> = pieces.iter().enumerate().map(keyed).collect();
+    keys.sort_unstable();
+    keys.dedup_by(|later, first| later.1 == first.1);
+    keys.into_iter()
+        .map(|(_, piece, Reverse(id))| (piece, id))
+        .collect()
 }
 
 fn unknown(id: u64, size: usize) -> Result<u32, TokenizerError> {

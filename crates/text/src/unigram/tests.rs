@@ -113,9 +113,9 @@ proptest! {
     /// Few letters and coarse scores, so that ties, unknown runs and repeated pieces are common.
     #[test]
     fn equals_the_naive_oracle(
-        pieces in prop::collection::vec(("[ab中é\u{1f600}\0]{0,4}", -20..8i32), 1..24),
+        pieces in prop::collection::vec(("▁?[ab中é\u{1f600}\0]{0,4}", -20..8i32), 1..24),
         unknown in any::<prop::sample::Index>(),
-        word in "[abc中文é\u{1f600}\0]{0,90}",
+        word in "▁?[abc中文é\u{1f600}\0]{0,5}|[abc▁中文é\u{1f600}\0]{0,90}",
     ) {
         let pieces = build(&pieces);
         let unknown = unknown.index(pieces.len()) as u32;

@@ -1,4 +1,4 @@
-//! A double array over the pieces' bytes: one load a byte, eight bytes a unit.
+//! A double array over the pieces' bytes: one load a byte, four bytes a unit.
 //!
 //! The child of a unit with base `b` by byte `c` is the unit at `b ^ c`, if that unit's label is `c` (Aoe 1989, in the
 //! form of darts-clone). No two units share a base, so the label alone tells whose child a unit is, and the exclusive or
@@ -6,35 +6,36 @@
 
 use crate::TokenizerError;
 
-/// No piece ends here.
-pub(super) const NONE: u32 = u32::MAX;
+/// The end of the list of free places.
+const NONE: u32 = u32::MAX;
 
 const BLOCK: usize = 256;
-/// Bases have 24 bits.
-const UNITS_MAX: usize = 1 << 24;
-/// Free places tried for one unit's children before a new block is opened; bounds the time of a build.
-const TRIES_MAX: usize = 128;
+/// Bases have 23 bits.
+const UNITS_MAX: usize = 1 << 23;
+/// Blocks whose free places are searched; what is left in older ones stays empty, which bounds the time of a build.
+const OPEN_BLOCKS: usize = 16;
 /// The base of units without children. Nothing is ever placed by it.
 const CHILDLESS: u32 = 0;
 
-/// One place of the array.
-#[derive(Debug, Clone, Copy)]
-struct Unit {
-    /// Label in bits 0-7, base above.
-    link: u32,
-    /// The piece that ends here, or [`NONE`].
-    id: u32,
-}
+/// In a unit: a key ends here.
+const ENDS: u32 = 1 << 8;
+const BASE_SHIFT: u32 = 9;
 
 /// An immutable map from byte strings to ids.
 #[derive(Debug)]
 pub(super) struct Trie {
-    units: Box<[Unit]>,
+    /// Label in bits 0-7, [`ENDS`], base above. Kept apart from the ids, which fewer steps need: more of it stays in cache.
+    units: Box<[u32]>,
+    /// By place, for the units where a key ends.
+    ids: Box<[u32]>,
 }
 
 /// Where a walk stands.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place(u32);
+pub(super) struct Place {
+    at: u32,
+    unit: u32,
+}
 
 impl Trie {
     /// Builds from keys sorted by bytes and distinct.
@@ -44,37 +45,51 @@ impl Trie {
         build.seal();
         Ok(Self {
             units: build.units.into_boxed_slice(),
+            ids: build.ids.into_boxed_slice(),
         })
     }
 
     /// Where every walk starts.
     #[inline]
     pub(super) fn root(&self) -> Place {
-        Place(self.units[0].link >> 8)
+        Place {
+            at: 0,
+            unit: self.units[0],
+        }
     }
 
-    /// One byte further: the new place and the id of the piece that ends there, or [`NONE`].
+    /// One byte further.
     #[inline]
-    pub(super) fn step(&self, place: Place, byte: u8) -> Option<(Place, u32)> {
-        let unit = self.units.get((place.0 ^ u32::from(byte)) as usize)?;
-        (unit.link as u8 == byte).then_some((Place(unit.link >> 8), unit.id))
+    pub(super) fn step(&self, place: Place, byte: u8) -> Option<Place> {
+        let at = place.unit >> BASE_SHIFT ^ u32::from(byte);
+        let unit = *self.units.get(at as usize)?;
+        (unit as u8 == byte).then_some(Place { at, unit })
+    }
+
+    /// The id of the key that ends here.
+    #[inline]
+    pub(super) fn id(&self, place: Place) -> Option<u32> {
+        if place.unit & ENDS == 0 {
+            None
+        } else {
+            self.ids.get(place.at as usize).copied()
+        }
     }
 
     /// The id of exactly this key.
     #[inline]
     pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
-        let mut place = self.root();
-        let mut id = self.units[0].id;
-        for &byte in key {
-            (place, id) = self.step(place, byte)?;
-        }
-        (id != NONE).then_some(id)
+        let end = key
+            .iter()
+            .try_fold(self.root(), |place, &byte| self.step(place, byte))?;
+        self.id(end)
     }
 }
 
 /// The array while it grows; free places form a doubly linked list.
 struct Build {
-    units: Vec<Unit>,
+    units: Vec<u32>,
+    ids: Vec<u32>,
     used: Vec<bool>,
     base_used: Vec<bool>,
     next: Vec<u32>,
@@ -94,6 +109,7 @@ impl Build {
     fn new() -> Self {
         let mut build = Self {
             units: Vec::new(),
+            ids: Vec::new(),
             used: Vec::new(),
             base_used: Vec::new(),
             next: Vec::new(),
@@ -111,7 +127,15 @@ impl Build {
     fn add_block(&mut self) {
         let start = self.units.len();
         let end = start + BLOCK;
-        self.units.resize(end, Unit { link: 0, id: NONE });
+        if let Some(oldest) = start.checked_sub(OPEN_BLOCKS * BLOCK) {
+            for place in oldest..oldest + BLOCK {
+                if !self.used[place] {
+                    self.unlink(place);
+                }
+            }
+        }
+        self.units.resize(end, 0);
+        self.ids.resize(end, 0);
         self.used.resize(end, false);
         self.base_used.resize(end, false);
         self.next
@@ -132,6 +156,10 @@ impl Build {
 
     fn take(&mut self, place: usize) {
         self.used[place] = true;
+        self.unlink(place);
+    }
+
+    fn unlink(&mut self, place: usize) {
         let (before, after) = (self.previous[place], self.next[place]);
         match before {
             NONE => self.head = after,
@@ -153,7 +181,8 @@ impl Build {
             if let [(key, id), rest @ ..] = work.keys
                 && key.len() == work.depth
             {
-                self.units[work.unit].id = *id;
+                self.units[work.unit] |= ENDS;
+                self.ids[work.unit] = *id;
                 work.keys = rest;
             }
             if !work.keys.is_empty() {
@@ -176,12 +205,12 @@ impl Build {
         let children = &mut todo[first..];
         let base = self.find_base(children, depth)?;
         self.base_used[base] = true;
-        self.units[work.unit].link |= (base as u32) << 8;
+        self.units[work.unit] |= (base as u32) << BASE_SHIFT;
         for child in children {
             let label = child.keys[0].0[depth];
             child.unit = base ^ usize::from(label);
             self.take(child.unit);
-            self.units[child.unit].link = u32::from(label);
+            self.units[child.unit] = u32::from(label);
         }
         Ok(())
     }
@@ -189,10 +218,7 @@ impl Build {
     fn find_base(&mut self, children: &[Work<'_>], depth: usize) -> Result<usize, TokenizerError> {
         let label = |child: &Work<'_>| usize::from(child.keys[0].0[depth]);
         let mut free = self.head;
-        for _ in 0..TRIES_MAX {
-            if free == NONE {
-                break;
-            }
+        while free != NONE {
             let base = free as usize ^ label(&children[0]);
             if !self.base_used[base] && children[1..].iter().all(|child| !self.used[base ^ label(child)]) {
                 return Ok(base);
@@ -220,7 +246,7 @@ impl Build {
             for place in start..start + BLOCK {
                 let empty = !self.used[place] || place == 0 || place == BLOCK - 1;
                 if let (true, Some(spare)) = (empty, spare) {
-                    self.units[place].link |= (place ^ spare) as u32;
+                    self.units[place] |= (place ^ spare) as u32;
                 }
             }
         }
