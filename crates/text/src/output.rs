@@ -79,6 +79,75 @@ pub(crate) struct Tokens<'t> {
     count: usize,
     stop: usize,
     ring: bool,
+    watch: Watch,
+}
+
+/// What is found out about the words beside their tokens.
+#[derive(Debug, Clone, Copy)]
+enum Watch {
+    Nothing,
+    /// The count after the first word that reaches `limit`.
+    First {
+        limit: usize,
+        found: Option<usize>,
+    },
+    /// Of `total` tokens, those from the last word on that leaves at least `limit`.
+    Last {
+        limit: usize,
+        total: usize,
+        found: usize,
+    },
+}
+
+impl Tokens<'_> {
+    /// Keeps nothing and finds how many tokens the `tokenizers` crate makes of a text with `total` tokens when it is to
+    /// truncate to `limit`: it stops after the word that reaches the limit, from whichever end.
+    pub(crate) fn watching(truncation: Truncation, limit: usize, total: usize) -> Self {
+        let mut tokens = Self::new(&mut [], &mut [], &mut [], Truncation::Right, true);
+        tokens.watch = match truncation {
+            Truncation::Right => Watch::First { limit, found: None },
+            Truncation::Left => Watch::Last {
+                limit,
+                total,
+                found: total,
+            },
+        };
+        tokens
+    }
+
+    /// What [`Tokens::watching`] found.
+    pub(crate) fn watched(&self) -> usize {
+        match self.watch {
+            Watch::First { found, .. } => found.unwrap_or(self.count),
+            Watch::Last { found, .. } => found,
+            Watch::Nothing => self.count,
+        }
+    }
+
+    /// Tokens so far.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Says that the tokens from `first` on are those of one word.
+    #[inline]
+    pub(crate) fn end_word(&mut self, first: usize) {
+        if !matches!(self.watch, Watch::Nothing) {
+            self.note_word(first);
+        }
+    }
+
+    #[cold]
+    fn note_word(&mut self, first: usize) {
+        match &mut self.watch {
+            Watch::First { limit, found } if found.is_none() && self.count >= *limit => {
+                *found = Some(self.count)
+            }
+            Watch::Last { limit, total, found } if *total - first >= *limit => *found = *total - first,
+            _ => {}
+        }
+    }
 }
 
 impl<'t> Tokens<'t> {
@@ -100,6 +169,7 @@ impl<'t> Tokens<'t> {
             count: 0,
             stop,
             ring,
+            watch: Watch::Nothing,
         }
     }
 

@@ -120,11 +120,13 @@ impl Walk<'_, '_, '_> {
         }
         let word = &lower[..len];
         let start = at as u32;
+        let before = self.tokens.count();
         match self.model.first(word) {
             Some((id, end)) if end == len => self.tokens.push(id, start, start + len as u32),
             Some(_) => self.ascii_pieces(word, start),
             None => self.tokens.push(self.model.unknown(), start, start + len as u32),
         }
+        self.tokens.end_word(before);
         Some(at + len)
     }
 
@@ -158,8 +160,7 @@ impl Walk<'_, '_, '_> {
             Kind::Space => self.flush(),
             Kind::Single => {
                 self.flush();
-                self.tokens
-                    .push(self.tables.single(self.model, entry.becomes()), start, end);
+                self.single(entry.becomes(), start, end);
             }
             Kind::Cleaned | Kind::Dropped => {}
             Kind::Mark | Kind::Kept => return marks::take(self, at),
@@ -190,10 +191,18 @@ impl Walk<'_, '_, '_> {
             Kind::Space => self.flush(),
             Kind::Single => {
                 self.flush();
-                self.tokens.push(self.tables.single(self.model, c), start, end);
+                self.single(c, start, end);
             }
             _ => self.word.push(c, start, end),
         }
+    }
+
+    /// Takes a character that is a word of its own.
+    #[inline]
+    fn single(&mut self, c: char, start: u32, end: u32) {
+        let before = self.tokens.count();
+        self.tokens.push(self.tables.single(self.model, c), start, end);
+        self.tokens.end_word(before);
     }
 
     /// Ends the word at hand.
@@ -201,6 +210,7 @@ impl Walk<'_, '_, '_> {
         if self.word.is_empty() {
             return;
         }
+        let before = self.tokens.count();
         match self
             .word
             .text()
@@ -218,6 +228,7 @@ impl Walk<'_, '_, '_> {
                 self.tokens.push(self.model.unknown(), start, end);
             }
         }
+        self.tokens.end_word(before);
         self.word.clear();
     }
 }

@@ -58,7 +58,7 @@ impl Tokenizer {
                 None
             }
             .unwrap_or(rest.len());
-            let mut from = 0;
+            let (mut from, before) = (0, tokens.count());
             model.encode_bytes(prefixed, &rest.as_bytes()[..len], scratch, |id, end| {
                 let (start, stop) = snap(rest, from, end);
                 from = end;
@@ -68,6 +68,7 @@ impl Tokenizer {
                     (range.start + at + stop) as u32,
                 );
             });
+            tokens.end_word(before);
             prefixed = false;
             at += len;
         }

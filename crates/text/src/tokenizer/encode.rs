@@ -77,16 +77,7 @@ impl Tokenizer {
         if first + second <= call.room {
             return call.finish(totals, totals, texts, out);
         }
-        let (kept_a, kept_b) = if b_leads {
-            longest_first(second, first, call.room)
-        } else {
-            longest_first(first, second, call.room)
-        };
-        let kept = if b_leads {
-            [kept_b, kept_a]
-        } else {
-            [kept_a, kept_b]
-        };
+        let kept = call.share(totals, texts, b_leads, scratch)?;
         call.encode_text(texts[0], first_at..first_at + kept[0], false, scratch, out)?;
         let second_at = between + kept[0];
         call.encode_text(texts[1], second_at..second_at + kept[1], false, scratch, out)?;
@@ -127,6 +118,9 @@ impl Tokenizer {
     }
 
     /// Takes the spaces at either end of tokens out of their offsets, as byte-level post-processors do.
+    ///
+    /// The crate subtracts *characters* from byte offsets where an added token took wider spaces with it, and lands inside
+    /// of a character; here whole spaces are taken, which is what its character offsets say.
     fn trim_offsets(
         &self,
         text: &str,
@@ -136,20 +130,24 @@ impl Tokenizer {
     ) {
         for at in range.clone() {
             let (start, end) = (out.starts[at], out.ends[at]);
-            let token = match self.added.get(out.ids[at]) {
-                Some(_) => text.get(start as usize..end as usize),
-                None => self.model.token_text(out.ids[at]),
+            let added = self.added.get(out.ids[at]).is_some();
+            let source = if added {
+                text.get(start as usize..end as usize)
+            } else {
+                None
             };
+            let token = source
+                .or_else(|| self.token_text(out.ids[at]))
+                .unwrap_or_default();
             let is_space = |c: &char| *c == 'Ġ' || c.is_whitespace();
-            let token = token.unwrap_or_default();
-            let mut leading = token.chars().take_while(is_space).count() as u32;
-            let trailing = token.chars().rev().take_while(is_space).count() as u32;
-            if keeps_prefix && leading == 1 && (at == range.start || start == 0) {
-                leading = 0;
-            }
+            let width = |c: char| if added { c.len_utf8() as u32 } else { 1 };
+            let leading = token.chars().take_while(is_space);
+            let keeps = keeps_prefix && leading.clone().count() == 1 && (at == range.start || start == 0);
+            let leading: u32 = if keeps { 0 } else { leading.map(width).sum() };
+            let trailing: u32 = token.chars().rev().take_while(is_space).map(width).sum();
             let start = (start + leading).min(end);
             out.starts[at] = start;
-            if trailing > 0 && end >= trailing {
+            if end >= trailing {
                 out.ends[at] = (end - trailing).max(start);
             }
         }
@@ -243,6 +241,30 @@ impl<'c> Call<'c> {
         Ok(tokens.finish())
     }
 
+    /// How many tokens each of two texts keeps.
+    fn share(
+        &self,
+        totals: [usize; 2],
+        texts: [&str; 2],
+        b_leads: bool,
+        scratch: &mut [u8],
+    ) -> Result<[usize; 2], EncodeError> {
+        let mut counts = totals;
+        // When both must give way and the room is odd, the longer one keeps one more: longer as the crate counts.
+        if self.room % 2 == 1 && totals.iter().all(|&total| total >= self.room) {
+            for (count, text) in counts.iter_mut().zip(texts) {
+                let mut tokens = Tokens::watching(self.truncation, self.allowed + self.special, *count);
+                self.tokenizer.tokens_of(text, scratch, &mut tokens)?;
+                *count = tokens.watched();
+            }
+        }
+        if b_leads {
+            counts.swap(0, 1);
+        }
+        let (a, b) = longest_first(counts[0], counts[1], self.room);
+        Ok(if b_leads { [b, a] } else { [a, b] })
+    }
+
     /// Puts the special tokens around the texts, whose tokens stand in their places already.
     fn finish(
         &self,
@@ -289,7 +311,7 @@ impl<'c> Call<'c> {
 mod tests {
     use super::longest_first;
 
-    /// `truncate_encodings` of the `tokenizers` crate, whose second text may end up with fewer tokens than it is given.
+    /// As `truncate_encodings` of the `tokenizers` crate.
     #[test]
     fn the_longer_text_gives_way_first() {
         assert_eq!(longest_first(10, 3, 8), (5, 3));

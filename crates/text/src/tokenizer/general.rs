@@ -321,11 +321,12 @@ impl Segment<'_, '_, '_, '_> {
         (from..from + count)
             .filter_map(|at| self.buffer.get(at))
             .for_each(|s| put(map(s.c)));
+        let before = self.out.tokens.count();
         let mut sink = Sink::new(&self.buffer, from, splitter, prefix, self.out.tokens);
         let Ok(word) = std::str::from_utf8(&self.out.word[..len]) else {
             return Ok(());
         };
-        match &self.tokenizer.model {
+        let encoded = match &self.tokenizer.model {
             Model::WordPiece(model) => model.encode_word(word, self.out.scratch, &mut sink),
             Model::Unigram(model) => model.encode_word(word, self.out.scratch, &mut sink),
             Model::Bpe(model) => {
@@ -334,7 +335,9 @@ impl Segment<'_, '_, '_, '_> {
                 });
                 Ok(())
             }
-        }
+        };
+        self.out.tokens.end_word(before);
+        encoded
     }
 }
 
