@@ -1,0 +1,23 @@
+"""Trains the default model: one encoder pass gives an embedding, entities and sentiment."""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# The readers of packages and of 4-bit blocks are shared with the converter of the teacher.
+sys.path.insert(0, str(ROOT / "tools"))
+TEACHER = ROOT / "models" / "default"
+SEED = 0
+
+
+def say(text):
+    """One line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def write_atomically(path, write):
+    """`write(temporary path)`, then a rename: a stopped run leaves no half a file."""
+    temporary = path.with_name(path.name + ".part")
+    write(temporary)
+    os.replace(temporary, path)

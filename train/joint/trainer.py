@@ -1,0 +1,151 @@
+"""The training: one student, three losses, a checkpoint every few minutes from which a run goes on exactly where it was."""
+
+import copy
+import time
+from dataclasses import asdict, dataclass
+
+import torch
+from torch.nn import functional as F
+
+from . import SEED, items, say, write_atomically
+from .batches import by_length
+from .model import embedding, new_student
+
+
+@dataclass
+class Plan:
+    """What a run does; a checkpoint remembers it and refuses another."""
+
+    passes: float = 6.0
+    batch_tokens: int = 2048
+    rate: float = 4e-4
+    warm_up_steps: int = 100
+    decay_share: float = 0.3
+    weight_decay: float = 0.01
+    average: float = 0.998
+    entity_weight: float = 1.0
+    sentiment_weight: float = 0.3
+    vector_weight: float = 10.0
+    states_weight: float = 1.0
+    limit: int | None = None
+
+
+def rate_at(plan, step, steps):
+    """Linear warm-up, constant, then linear decay over the last `decay_share`."""
+    warm = min(1.0, (step + 1) / plan.warm_up_steps)
+    return plan.rate * warm * min(1.0, (steps - step) / max(1.0, steps * plan.decay_share))
+
+
+def losses(student, batch):
+    """Name -> loss of the answers known in this batch, each a mean."""
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = student(batch.ids)
+        entity_logits = student.entity_logits(hidden)
+        sentiment_logits = student.sentiment_logits(hidden)
+    found = {}
+    if len(batch.labels):
+        found["entity"] = F.cross_entropy(entity_logits[batch.places].float(), batch.labels)
+    known = batch.sentiment != items.NO_LABEL
+    if known.any():
+        # Over the whole batch, so that a lone review does not weigh as much as sixty.
+        found["sentiment"] = F.cross_entropy(sentiment_logits[known].float(), batch.sentiment[known]) * known.float().mean()
+    if len(batch.taught):
+        taught = hidden[batch.taught].float()
+        found["vector"] = (1 - (embedding(taught) * F.normalize(batch.vectors, dim=-1)).sum(-1)).mean()
+        # The first token is the sentiment head's and owes the teacher nothing but its share of the mean.
+        found["states"] = F.mse_loss(taught[:, 1:], batch.states[:, 1:]) / batch.states[:, 1:].var()
+    return found
+
+
+class Trainer:
+    """State of a run: student, its running average (which is what gets evaluated), optimiser, place in the data."""
+
+    def __init__(self, out, plan):
+        torch.manual_seed(SEED)
+        self.path, self.plan, self.step, self.seconds = out / "checkpoint.pt", plan, 0, 0.0
+        self.items, self.answers = items.training(out, plan.limit)
+        self.student = new_student()
+        self.averaged = copy.deepcopy(self.student).requires_grad_(False)
+        matrices = [p for p in self.student.parameters() if p.requires_grad and p.ndim > 1]
+        others = [p for p in self.student.parameters() if p.requires_grad and p.ndim == 1]
+        groups = [{"params": matrices, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+        self.lengths = [len(item.pieces.ids) for item in self.items]
+        self.pass_steps = len(self.batches(0))
+        self.steps = int(self.pass_steps * plan.passes)
+        if self.path.is_file():
+            self.resume()
+
+    def batches(self, number):
+        return by_length(self.lengths, self.plan.batch_tokens, SEED + number)
+
+    def run(self, minutes, save_seconds):
+        """Trains until the plan is done or the minutes are over; saves every `save_seconds` and at the end."""
+        started = saved = reported = time.monotonic()
+        before, sums = self.seconds, {}
+        while self.step < self.steps:
+            number, first = divmod(self.step, self.pass_steps)
+            for batch in self.batches(number)[first : first + self.steps - self.step]:
+                self.learn(batch, sums)
+                now = time.monotonic()
+                self.seconds = before + now - started
+                if now - reported > 30:
+                    self.report(sums)
+                    reported, sums = now, {}
+                if now - started > 60 * minutes:
+                    return self.save()
+                if now - saved > save_seconds:
+                    self.save()
+                    saved = time.monotonic()
+        return self.save()
+
+    def learn(self, batch, sums):
+        rate = rate_at(self.plan, self.step, self.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        found = losses(self.student, items.collate([self.items[i] for i in batch], self.answers))
+        if found:
+            sum(getattr(self.plan, f"{name}_weight") * loss for name, loss in found.items()).backward()
+            torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+            self.optimiser.step()
+            self.optimiser.zero_grad()
+            self.average()
+        for name, loss in found.items():
+            total, count = sums.get(name, (0.0, 0))
+            sums[name] = total + loss.item(), count + 1
+        self.step += 1
+
+    def average(self):
+        """The running average forgets faster at first, so that the start does not linger."""
+        keep = min(self.plan.average, (self.step + 1) / (self.step + 10))
+        pairs = [(a, p) for a, p in zip(self.averaged.parameters(), self.student.parameters()) if p.requires_grad]
+        with torch.no_grad():
+            torch._foreach_lerp_([a for a, _ in pairs], [p for _, p in pairs], 1 - keep)
+
+    def report(self, sums):
+        means = ", ".join(f"{name} {total / count:.4f}" for name, (total, count) in sums.items())
+        say(f"step {self.step} of {self.steps} (pass of {self.pass_steps}), {self.seconds:.0f} s: {means}")
+
+    def save(self):
+        state = {"plan": asdict(self.plan), "items": len(self.items), "step": self.step, "steps": self.steps, "seconds": self.seconds,
+            "student": self.student.state_dict(), "averaged": self.averaged.state_dict(), "optimiser": self.optimiser.state_dict()}  # fmt: skip
+        write_atomically(self.path, lambda path: torch.save(state, path))
+        say(f"saved at step {self.step}")
+
+    def resume(self):
+        state = torch.load(self.path, weights_only=True)
+        if state["plan"] != asdict(self.plan) or state["items"] != len(self.items):
+            raise ValueError(f"{self.path} is of another plan or other data; use another --out, or remove it")
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.student.load_state_dict(state["student"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        say(f"going on at step {self.step} of {self.steps}")
+
+
+def trained(out):
+    """(the averaged student, facts of its run) of the latest checkpoint."""
+    state = torch.load(out / "checkpoint.pt", weights_only=True)
+    student = new_student()
+    student.load_state_dict(state["averaged"])
+    return student.eval(), {key: state[key] for key in ("plan", "step", "steps", "seconds", "items")}

@@ -1,0 +1,73 @@
+import json
+
+import numpy as np
+import torch
+from e5.source import dequantise
+from joint import ROOT, export, items, quantised, tokens, trainer
+from joint.model import Student, load_teacher, read_config, read_file
+
+FIXTURE = ROOT / "testdata" / "encoder" / "bert-q4-heads"
+
+
+def test_the_encoder_agrees_with_transformers():
+    encoder = load_teacher(folder=FIXTURE, prefix="bert.")
+    for case in json.loads((FIXTURE / "expected.json").read_text()):
+        if set(case["types"]) == {0}:
+            hidden = encoder(torch.tensor([case["ids"]]))[0].detach().numpy()
+            np.testing.assert_allclose(hidden[[0, -1]], case["hidden"], atol=2e-5)
+
+
+def small_student():
+    torch.manual_seed(0)
+    config = {**read_config(), "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
+    return Student(config, 2)
+
+
+class Teacher:
+    def __init__(self, length):
+        self.length = length
+
+    def vector(self, text):
+        return np.full(32, 0.1)
+
+    def states(self, text):
+        return np.linspace(-1, 1, self.length * 32).reshape(self.length, 32)
+
+
+def test_all_losses_reach_the_encoder():
+    rows = [{"text": "我在北京", "entities": [(2, 4, "LOC")]}, {"text": "我在上海", "sentiment": 1}]
+    found = items.encoded(rows, 16, lambda text: "")
+    found[1].taught = True
+    student = small_student()
+    losses = trainer.losses(student, items.collate(found, Teacher(len(found[0].pieces.ids))))
+    assert set(losses) == {"entity", "sentiment", "vector", "states"}
+    for name, loss in losses.items():
+        student.zero_grad()
+        loss.backward(retain_graph=True)
+        assert student.encoder.layers[0].wide.weight.grad.abs().sum() > 0, name
+
+
+def test_rates_rise_stay_and_fall():
+    plan = trainer.Plan(rate=1.0, warm_up_steps=10, decay_share=0.5)
+    assert [trainer.rate_at(plan, step, 100) for step in (0, 9, 50, 75, 99)] == [0.1, 1, 1, 0.5, 0.02]
+
+
+def test_four_bits_keep_what_they_can_hold():
+    array = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
+    once = dequantise(quantised.quantise(array), 64)
+    assert np.abs(once - array).max() < np.abs(array).max() / 8
+    np.testing.assert_array_equal(quantised.quantise(once), quantised.quantise(array))
+
+
+def test_an_exported_model_is_read_back(tmp_path):
+    torch.manual_seed(0)
+    student = Student(read_config(), 1)
+    student.encoder = load_teacher([3])
+    export.run(student, 2.0, tmp_path, False)
+    again = load_teacher(folder=tmp_path)
+    ids = torch.tensor([[0, 100, 2000, 2]])
+    torch.testing.assert_close(again(ids), student.encoder(ids))
+    written, q4 = read_file(tmp_path / "model.safetensors")
+    assert q4 == {export.WORDS}
+    np.testing.assert_array_equal(written["plimsoll.sequence_classifier.weight"] * 2, student.sentiment.weight.detach().numpy())
+    assert written["plimsoll.token_classifier.weight"].shape == (tokens.SLOTS * 13, 384)
