@@ -1,7 +1,7 @@
 //! How fast a pass is, on one thread and every instruction set this CPU has. Counts the thread's time on a CPU
 //! (`/proc/thread-self/schedstat`), so that other programs on the machine hardly disturb it.
 //!
-//! `cargo run --release -p plimsoll-encoder --example forward_speed -- MODEL_DIRECTORY`
+//! `cargo run --release -p plimsoll-encoder --example forward_speed -- MODEL_DIRECTORY [portable|avx2|avx512]`
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,11 +14,14 @@ use plimsoll_memory::Scratch;
 const TIME: Duration = Duration::from_millis(1500);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let directory = std::env::args()
-        .nth(1)
-        .ok_or("usage: forward_speed MODEL_DIRECTORY")?;
+    let mut arguments = std::env::args().skip(1);
+    let directory = arguments
+        .next()
+        .ok_or("usage: forward_speed MODEL_DIRECTORY [ISA]")?;
+    let only = arguments.next();
     let mut model = Model::load_dir(directory.as_ref())?;
-    for kernel in Isa::ALL.into_iter().filter_map(Kernel::with) {
+    let wanted = |isa: &Isa| only.as_deref().is_none_or(|name| name == isa.name());
+    for kernel in Isa::ALL.into_iter().filter(wanted).filter_map(Kernel::with) {
         model = model.with_kernel(kernel);
         for (sequences, tokens) in [(1, 16), (1, 128), (32, 128), (4, 512)] {
             let median = measure(&model, sequences, tokens)?;

@@ -12,7 +12,7 @@ use crate::spans::Labels;
 use crate::weights::{Binder, Floats, Group, Store};
 
 /// Floats of a vector that exist at once.
-const BLOCK: usize = 256;
+pub(crate) const BLOCK: usize = 256;
 const SEQUENCE: &str = "plimsoll.sequence_classifier";
 const TOKEN: &str = "plimsoll.token_classifier";
 
@@ -159,8 +159,8 @@ impl SequenceHead {
         })
     }
 
-    /// Writes the logits.
-    pub(crate) fn logits(
+    /// Writes the logits, making vectors `B` floats at a time.
+    pub(crate) fn logits<const B: usize>(
         &self,
         kernel: Kernel,
         store: &Store,
@@ -177,14 +177,14 @@ impl SequenceHead {
         };
         out.copy_from_slice(store.floats(&self.output.bias));
         let weight = store.floats(&self.output.weight);
-        let mut block = [0.0; BLOCK];
-        for start in (0..width).step_by(BLOCK) {
-            let columns = start..width.min(start + BLOCK);
+        let mut block = [0.0; B];
+        for start in (0..width).step_by(B) {
+            let columns = start..width.min(start + B);
             let block = &mut block[..columns.len()];
             match &self.dense {
                 None => pooled.write(columns.clone(), block),
                 Some((dense, activation)) => {
-                    pooled.multiply(store, dense, columns.clone(), block);
+                    pooled.multiply::<B>(store, dense, columns.clone(), block);
                     if let Some(activation) = activation {
                         kernel.activate(*activation, block);
                     }
@@ -229,12 +229,12 @@ impl Pooled<'_> {
     }
 
     /// Writes `outputs` of the dense layer of this vector.
-    fn multiply(&self, store: &Store, dense: &Dense, outputs: Range<usize>, out: &mut [f32]) {
+    fn multiply<const B: usize>(&self, store: &Store, dense: &Dense, outputs: Range<usize>, out: &mut [f32]) {
         out.copy_from_slice(&store.floats(&dense.bias)[outputs.clone()]);
         let weight = &store.floats(&dense.weight)[outputs.start * self.width..outputs.end * self.width];
-        let mut part = [0.0; BLOCK];
-        for start in (0..self.width).step_by(BLOCK) {
-            let columns = start..self.width.min(start + BLOCK);
+        let mut part = [0.0; B];
+        for start in (0..self.width).step_by(B) {
+            let columns = start..self.width.min(start + B);
             let part = &mut part[..columns.len()];
             self.write(columns.clone(), part);
             for (out, row) in out.iter_mut().zip(weight.chunks_exact(self.width)) {

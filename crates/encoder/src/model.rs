@@ -11,7 +11,7 @@ use crate::batch::{Batch, BatchShape};
 use crate::config::{self, Config, Modules};
 use crate::error::{ForwardError, LoadError};
 use crate::forward::{self, Pass};
-use crate::heads::Heads;
+use crate::heads::{BLOCK, Heads};
 use crate::hidden::Hidden;
 use crate::info::{ModelInfo, Pooling, Problem};
 use crate::weights::{Binder, Store};
@@ -201,7 +201,7 @@ impl Model {
             "{sequence:?} into {}",
             out.len()
         );
-        head.logits(self.kernel, &self.store, hidden, sequence, out);
+        head.logits::<BLOCK>(self.kernel, &self.store, hidden, sequence, out);
     }
 
     /// Turns logits of the sequence head into scores, in place, as [`Problem`] says.
@@ -284,4 +284,31 @@ fn map_weights(directory: &Path) -> Result<Mapping, LoadError> {
         }
     }
     Ok(Mapping::open(&path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Vectors wider than a block go through it in parts, which the small models of `testdata` would not show.
+    #[test]
+    fn logits_do_not_depend_on_the_block() {
+        for name in ["bert-q4-heads", "roberta-sequence", "xlm-roberta-sequence"] {
+            let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/encoder");
+            let model = Model::load_dir(&Path::new(directory).join(name)).unwrap();
+            let head = model.heads.sequence.as_ref().unwrap();
+            let width = model.info.hidden;
+            let rows: Vec<f32> = (0..5 * width)
+                .map(|i| ((i * 37 % 101) as f32 - 50.0) / 25.0)
+                .collect();
+            let hidden = Hidden::new(&rows, width);
+            let labels = head.info.labels.len();
+            let (mut whole, mut parts) = (vec![f32::NAN; labels], vec![f32::NAN; labels]);
+            head.logits::<BLOCK>(model.kernel, &model.store, &hidden, 1..4, &mut whole);
+            head.logits::<7>(model.kernel, &model.store, &hidden, 1..4, &mut parts);
+            for (whole, parts) in whole.iter().zip(&parts) {
+                assert!((whole - parts).abs() < 1e-4, "{name}: {whole} {parts}");
+            }
+        }
+    }
 }
