@@ -3,16 +3,19 @@ use proptest::prelude::*;
 use serde::Deserialize;
 use std::collections::HashMap;
 
+/// Id, start and end of a piece.
+type Cut = (u32, usize, usize);
+
 /// Made by `tools/unigram_golden.py` with the Python package `tokenizers`.
 #[derive(Deserialize)]
 struct Golden {
     model: Value,
-    cases: Vec<(String, Vec<(u32, usize, usize)>)>,
+    cases: Vec<(String, Vec<Cut>)>,
 }
 
 #[derive(Default)]
 struct Pieces {
-    all: Vec<(u32, usize, usize)>,
+    all: Vec<Cut>,
 }
 
 impl PieceSink for Pieces {
@@ -23,7 +26,7 @@ impl PieceSink for Pieces {
     }
 }
 
-fn encode(model: &Unigram, word: &str) -> Result<Vec<(u32, usize, usize)>, EncodeError> {
+fn encode(model: &Unigram, word: &str) -> Result<Vec<Cut>, EncodeError> {
     let mut scratch = vec![0xa5; model.scratch_bytes(word.len())];
     let mut pieces = Pieces::default();
     model.encode_word(word, &mut scratch, &mut pieces)?;
@@ -42,11 +45,7 @@ fn equals_the_tokenizers_crate() {
 }
 
 /// The crate's `encode_optimized` and `tokenize`, without cleverness: a node for each byte, a hash map for the pieces.
-fn naive(
-    pieces: &[(&str, f64)],
-    unknown_id: Option<u32>,
-    word: &str,
-) -> Result<Vec<(u32, usize, usize)>, EncodeError> {
+fn naive(pieces: &[(&str, f64)], unknown_id: Option<u32>, word: &str) -> Result<Vec<Cut>, EncodeError> {
     let ids: HashMap<&str, u32> = pieces
         .iter()
         .enumerate()
@@ -87,7 +86,7 @@ fn naive(
         end = start;
     }
     path.reverse();
-    let mut fused: Vec<(u32, usize, usize)> = Vec::new();
+    let mut fused: Vec<Cut> = Vec::new();
     for (id, start, end) in path {
         match fused.last_mut() {
             Some(last) if Some(id) == unknown_id && Some(last.0) == unknown_id => last.2 = end,
@@ -100,7 +99,7 @@ fn naive(
     Ok(fused)
 }
 
-fn build<'p>(pieces: &'p [(String, i32)]) -> Vec<(&'p str, f64)> {
+fn build(pieces: &[(String, i32)]) -> Vec<(&str, f64)> {
     pieces
         .iter()
         .map(|(piece, score)| (piece.as_str(), f64::from(*score) / 4.0))
