@@ -35,6 +35,7 @@ pub struct Engine {
     rates: Rates,
     can: Tasks,
     arena_bytes: usize,
+    text_scratch_bytes: usize,
     window_overlap_tokens: usize,
     specials: Specials,
     prompts: Vec<(Prompt, Vec<u32>)>,
@@ -78,14 +79,16 @@ impl Engine {
         }
         let segmenter = Segmenter::embedded();
         let can = tasks_of(&model);
-        let rates = rates_of(&model, &tokenizer, &segmenter);
-        let priced = plan::draw(&config, &model, rates, can)?;
+        let rates = rates_of(&model);
+        let text_scratch = |bytes: usize| tokenizer.scratch_bytes(bytes).max(segmenter.scratch_bytes(bytes));
+        let priced = plan::draw(&config, &model, rates, can, &text_scratch)?;
         let limits = priced.plan.limits;
         let memory = |error: &dyn std::fmt::Display| StartError::Memory(error.to_string());
         let pools = Pools::new(
             &priced.longest,
             limits.chunk_bytes,
             priced.plan.request_slots_bytes,
+            limits.requests_max,
         )
         .map_err(|e| memory(&e))?;
         let ledger = Ledger::new(priced.plan.request_slots_bytes);
@@ -107,6 +110,7 @@ impl Engine {
             berths: Berths::new(limits.requests_max),
             window_overlap_tokens: config.window_overlap_tokens.min(limits.tokens_max / 4),
             arena_bytes: priced.arena_bytes,
+            text_scratch_bytes: priced.text_scratch_bytes,
             rates: priced.rates,
             plan: priced.plan,
             clock: config.clock,
@@ -210,7 +214,7 @@ impl Engine {
     }
 
     /// Counts by kind of slot.
-    pub fn pool_stats(&self) -> [KindStats; 9] {
+    pub fn pool_stats(&self) -> [KindStats; 8] {
         let of = |kind, stats| KindStats { kind, stats };
         let p = &self.pools;
         [
@@ -221,7 +225,6 @@ impl Engine {
             of(p.words.name(), p.words.stats()),
             of(p.labels.name(), p.labels.stats()),
             of(p.features.name(), p.features.stats()),
-            of(p.scratch.name(), p.scratch.stats()),
             of(p.chunks.name(), p.chunks.stats()),
         ]
     }
@@ -261,6 +264,10 @@ impl Engine {
 
     pub(crate) fn arena_bytes(&self) -> usize {
         self.arena_bytes
+    }
+
+    pub(crate) fn text_scratch_bytes(&self) -> usize {
+        self.text_scratch_bytes
     }
 
     pub(crate) fn window_overlap_tokens(&self) -> usize {
@@ -369,21 +376,11 @@ fn tasks_of(model: &Model) -> Tasks {
     can
 }
 
-fn rates_of(model: &Model, tokenizer: &Tokenizer, segmenter: &Segmenter) -> Rates {
+fn rates_of(model: &Model) -> Rates {
     let info = model.info();
-    let at = |bytes: usize| tokenizer.scratch_bytes(bytes).max(segmenter.scratch_bytes(bytes));
-    let scratch_fixed = at(0);
-    // A line above both functions: the steepest chord from 0 over every scale that a body can have.
-    let scratch_per_byte = (0..32)
-        .map(|shift| 1_usize << shift)
-        .map(|n| (at(n) - scratch_fixed).div_ceil(n))
-        .max()
-        .unwrap_or(0);
     Rates {
         hidden: info.hidden,
         classes: info.sequence_head.as_ref().map_or(0, |head| head.labels.len()),
-        scratch_per_byte,
-        scratch_fixed,
     }
 }
 

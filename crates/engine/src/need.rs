@@ -17,17 +17,13 @@ const SPECIALS_MAX: usize = 4;
 /// Chunks of answer that may be on their way at the same time.
 pub(crate) const CHUNKS: usize = 2;
 
-/// What a model and its text stage cost per unit.
+/// What a model's answers cost per unit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rates {
     /// Width of a hidden state.
     pub(crate) hidden: usize,
     /// Scores of the sequence head, 0 without one.
     pub(crate) classes: usize,
-    /// Bytes of scratch for tokenising or segmenting a text, per byte, and a constant.
-    pub(crate) scratch_per_byte: usize,
-    /// The constant part.
-    pub(crate) scratch_fixed: usize,
 }
 
 /// Lengths of the slots that a request leases, in elements of their kind.
@@ -47,8 +43,6 @@ pub(crate) struct Need {
     pub(crate) labels: usize,
     /// Features (f32).
     pub(crate) features: usize,
-    /// Bytes of scratch in the text stage.
-    pub(crate) scratch: usize,
     /// Answer chunks.
     pub(crate) chunks: usize,
 }
@@ -119,7 +113,6 @@ pub(crate) fn need(limits: &Limits, rates: &Rates, tasks: Tasks, known: Known) -
         },
         labels: if tasks.has(Tasks::ENTITIES) { tokens } else { 0 },
         features,
-        scratch: rates.scratch_fixed + rates.scratch_per_byte * known.text_bytes,
         chunks: CHUNKS,
     }
 }
@@ -153,8 +146,6 @@ mod tests {
     const RATES: Rates = Rates {
         hidden: 384,
         classes: 2,
-        scratch_per_byte: 2,
-        scratch_fixed: 1024,
     };
 
     #[test]
@@ -205,10 +196,7 @@ mod tests {
                 need(&LIMITS, &RATES, tasks, before),
                 need(&LIMITS, &RATES, tasks, after),
             );
-            assert!(
-                b.tokens <= a.tokens && b.features <= a.features && b.scratch <= a.scratch,
-                "{tasks:?}"
-            );
+            assert!(b.tokens <= a.tokens && b.features <= a.features, "{tasks:?}");
         }
     }
 

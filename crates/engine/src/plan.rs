@@ -7,9 +7,11 @@
 use plimsoll_encoder::{BatchShape, Model};
 
 use crate::berth::Cell;
+use crate::clock::Nanos;
 use crate::config::{EngineConfig, Limits};
 use crate::error::StartError;
 use crate::need::{Known, Need, Rates, need};
+use crate::pass;
 use crate::pools;
 use crate::request::Tasks;
 
@@ -63,6 +65,8 @@ pub(crate) struct Priced {
     pub(crate) longest: Need,
     /// Bytes of one worker's arena.
     pub(crate) arena_bytes: usize,
+    /// Bytes that one worker reads texts with.
+    pub(crate) text_scratch_bytes: usize,
 }
 
 /// Draws up the plan.
@@ -71,97 +75,119 @@ pub(crate) fn draw(
     model: &Model,
     rates: Rates,
     can: Tasks,
+    text_scratch: &dyn Fn(usize) -> usize,
 ) -> Result<Priced, StartError> {
-    let info = model.info();
+    let mut limits = limits(config, model)?;
+    let usual = can
+        .with(Tasks::WORDS)
+        .without(Tasks::TOKEN_EMBEDDINGS.with(Tasks::TOKENS));
+    loop {
+        let mut lines = fixed_lines(config, model, &limits, text_scratch);
+        let fixed: usize = lines.iter().map(BillLine::total_bytes).sum();
+        let slots = config.memory_limit_bytes.saturating_sub(fixed);
+        let request_bytes = longest_bytes(&limits, &rates, usual);
+        if request_bytes <= slots {
+            lines.push(line("request slots", 1, slots));
+            let plan = Plan {
+                limit_bytes: config.memory_limit_bytes,
+                lines,
+                request_slots_bytes: slots,
+                longest_request_bytes: request_bytes,
+                limits,
+            };
+            let longest = longest_need(&limits, &rates, can.with(Tasks::WORDS), slots);
+            let arena_bytes = model.forward_scratch(batch_shape(&limits)).bytes();
+            let text_scratch_bytes = text_scratch(limits.body_bytes_max);
+            return Ok(Priced {
+                plan,
+                rates,
+                longest,
+                arena_bytes,
+                text_scratch_bytes,
+            });
+        }
+        if config.body_bytes_max.is_some() || limits.body_bytes_max / 2 < BODY_BYTES_LEAST {
+            return Err(too_small(config, weight_bytes(model), request_bytes, fixed));
+        }
+        limits.body_bytes_max /= 2;
+    }
+}
+
+fn limits(config: &EngineConfig, model: &Model) -> Result<Limits, StartError> {
+    let reads = model.info().tokens_max;
     let tokens_max = config
         .tokens_max
-        .unwrap_or(info.tokens_max)
-        .min(info.tokens_max)
+        .unwrap_or(reads)
+        .min(reads)
         .min(config.batch_tokens_max);
     check(config, tokens_max)?;
-    let mut limits = Limits {
+    Ok(Limits {
         body_bytes_max: config.body_bytes_max.unwrap_or(BODY_BYTES_DEFAULT),
         inputs_max: config.inputs_max,
         tokens_max,
         batch_tokens_max: config.batch_tokens_max,
         requests_max: config.requests_max,
         waiting_max: config.waiting_max,
-        admission_wait: crate::Nanos::from_ms(ADMISSION_WAIT_MS),
+        admission_wait: Nanos::from_ms(ADMISSION_WAIT_MS),
         chunk_bytes: CHUNK_BYTES,
-    };
-    let shape = batch_shape(&limits);
-    let arena_bytes = model.forward_scratch(shape).bytes();
-    let mut lines = config.fixed.clone();
-    let weight_bytes = info.weight_bytes.mapped + info.weight_bytes.converted;
-    lines.push(BillLine {
-        owner: "weights",
-        count: 1,
-        each_bytes: weight_bytes,
-    });
-    lines.push(BillLine {
-        owner: "hidden states",
-        count: config.workers,
-        each_bytes: arena_bytes,
-    });
-    lines.push(BillLine {
-        owner: "batch tables",
-        count: config.workers,
-        each_bytes: crate::pass::table_bytes(&limits, info.hidden),
-    });
-    let place = size_of::<std::sync::Mutex<Cell>>() + 4 * size_of::<u32>();
-    lines.push(BillLine {
-        owner: "request table",
-        count: config.requests_max,
-        each_bytes: place,
-    });
-    let fixed: usize = lines.iter().map(BillLine::total_bytes).sum();
-    let slots = config.memory_limit_bytes.saturating_sub(fixed);
-
-    let common = can.with(Tasks::WORDS).without(Tasks::TOKEN_EMBEDDINGS);
-    let mut request_bytes = longest_bytes(&limits, &rates, common);
-    while request_bytes > slots
-        && config.body_bytes_max.is_none()
-        && limits.body_bytes_max / 2 >= BODY_BYTES_LEAST
-    {
-        limits.body_bytes_max /= 2;
-        request_bytes = longest_bytes(&limits, &rates, common);
-    }
-    if request_bytes > slots {
-        let needed_bytes = fixed + request_bytes;
-        return Err(StartError::LimitTooSmall {
-            limit_bytes: config.memory_limit_bytes,
-            needed_bytes,
-            weight_bytes,
-            request_bytes,
-            shortfall_bytes: needed_bytes - config.memory_limit_bytes,
-        });
-    }
-    lines.push(BillLine {
-        owner: "request slots",
-        count: 1,
-        each_bytes: slots,
-    });
-    let longest = longest_need(&limits, &rates, can.with(Tasks::WORDS), slots);
-    let plan = Plan {
-        limit_bytes: config.memory_limit_bytes,
-        lines,
-        request_slots_bytes: slots,
-        longest_request_bytes: request_bytes,
-        limits,
-    };
-    Ok(Priced {
-        plan,
-        rates,
-        longest,
-        arena_bytes,
     })
+}
+
+/// Everything but the slots of requests.
+fn fixed_lines(
+    config: &EngineConfig,
+    model: &Model,
+    limits: &Limits,
+    text_scratch: &dyn Fn(usize) -> usize,
+) -> Vec<BillLine> {
+    let arena_bytes = model.forward_scratch(batch_shape(limits)).bytes();
+    let tables_bytes = pass::table_bytes(limits, model.info().hidden);
+    let place_bytes = size_of::<std::sync::Mutex<Cell>>() + 4 * size_of::<u32>();
+    let mut lines = config.fixed.clone();
+    lines.extend([
+        line("weights", 1, weight_bytes(model)),
+        line("hidden states", config.workers, arena_bytes),
+        line(
+            "text scratch",
+            config.workers,
+            text_scratch(limits.body_bytes_max),
+        ),
+        line("batch tables", config.workers, tables_bytes),
+        line("request table", config.requests_max, place_bytes),
+    ]);
+    lines
+}
+
+fn line(owner: &'static str, count: usize, each_bytes: usize) -> BillLine {
+    BillLine {
+        owner,
+        count,
+        each_bytes,
+    }
+}
+
+fn weight_bytes(model: &Model) -> usize {
+    let bytes = model.info().weight_bytes;
+    bytes.mapped + bytes.converted
+}
+
+fn too_small(config: &EngineConfig, weight_bytes: usize, request_bytes: usize, fixed: usize) -> StartError {
+    let needed_bytes = fixed + request_bytes;
+    let limit_bytes = config.memory_limit_bytes;
+    StartError::LimitTooSmall {
+        limit_bytes,
+        needed_bytes,
+        weight_bytes,
+        request_bytes,
+        shortfall_bytes: needed_bytes - limit_bytes,
+    }
 }
 
 /// The largest pass.
 pub(crate) fn batch_shape(limits: &Limits) -> BatchShape {
     BatchShape {
         tokens: limits.batch_tokens_max,
-        sequences: crate::pass::sequences_max(limits),
+        sequences: pass::sequences_max(limits),
         tokens_longest: limits.tokens_max,
     }
 }

@@ -5,7 +5,7 @@ use plimsoll_memory::{
 };
 
 use crate::inputs::Input;
-use crate::need::Need;
+use crate::need::{CHUNKS, Need};
 use crate::work::{LABEL_BYTES, TOKEN_BYTES};
 
 /// The pools of an engine.
@@ -17,19 +17,27 @@ pub(crate) struct Pools {
     pub(crate) words: Pool<u32>,
     pub(crate) labels: Pool<u8>,
     pub(crate) features: Pool<f32>,
-    pub(crate) scratch: Pool<u8>,
     pub(crate) chunks: Pool<u8>,
     cap: CommitCap,
 }
 
 impl Pools {
     /// Pools that together commit at most `bytes_max`, with leases up to `longest`.
-    pub(crate) fn new(longest: &Need, chunk_bytes: usize, bytes_max: usize) -> Result<Pools, ReserveError> {
-        let config = |name, len_max: usize| PoolConfig {
+    pub(crate) fn new(
+        longest: &Need,
+        chunk_bytes: usize,
+        bytes_max: usize,
+        requests_max: usize,
+    ) -> Result<Pools, ReserveError> {
+        // A request leases one slot of a kind, and chunks.
+        let slots_max = requests_max * CHUNKS;
+        let clear = Clear::Never;
+        let config = |name, len: usize| PoolConfig {
             name,
-            len_max: len_max.max(1),
+            len_max: len.max(1),
             bytes_max,
-            clear: Clear::Never,
+            slots_max,
+            clear,
         };
         let configs = [
             config("bodies", longest.body),
@@ -39,21 +47,10 @@ impl Pools {
             config("words", longest.words),
             config("labels", longest.labels * LABEL_BYTES),
             config("features", longest.features),
-            config("text scratch", longest.scratch),
             config("answer chunks", chunk_bytes),
         ];
-        let [
-            bodies,
-            inputs,
-            ids,
-            tokens,
-            words,
-            labels,
-            features,
-            scratch,
-            chunks,
-        ] = configs;
-        let bytes = [bodies, tokens, labels, scratch, chunks]
+        let [bodies, inputs, ids, tokens, words, labels, features, chunks] = configs;
+        let bytes = [bodies, tokens, labels, chunks]
             .iter()
             .map(Pool::<u8>::reserve_bytes)
             .sum::<usize>()
@@ -70,7 +67,6 @@ impl Pools {
             words: Pool::new(&reservation, &cap, words)?,
             labels: Pool::new(&reservation, &cap, labels)?,
             features: Pool::new(&reservation, &cap, features)?,
-            scratch: Pool::new(&reservation, &cap, scratch)?,
             chunks: Pool::new(&reservation, &cap, chunks)?,
             cap,
         })
@@ -91,7 +87,6 @@ pub(crate) fn bytes(need: &Need, chunk_bytes: usize) -> usize {
         + slot::<u32>(need.words)
         + slot::<u8>(need.labels * LABEL_BYTES)
         + slot::<f32>(need.features)
-        + slot::<u8>(need.scratch)
         + need.chunks * slot::<u8>(chunk_bytes)
 }
 
@@ -127,7 +122,7 @@ mod tests {
             features: 5000,
             ..Need::default()
         };
-        let pools = Pools::new(&need, 16384, 1 << 24).unwrap();
+        let pools = Pools::new(&need, 16384, 1 << 24, 8).unwrap();
         for len in [1, 4096, 4097, 70_000, 1 << 20] {
             assert_eq!(
                 pools.bodies.slot_bytes(len).unwrap(),

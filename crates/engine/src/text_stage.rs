@@ -17,7 +17,7 @@ use crate::work::{Features, LABEL_BYTES, Labels, TOKEN_BYTES, Tokens, Work};
 const UNCUT: usize = u32::MAX as usize;
 
 /// Reads every text of `work`; returns the tokens that wait for the encoder.
-pub(crate) fn run(engine: &Engine, work: &mut Work) -> Result<usize, JobError> {
+pub(crate) fn run(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Result<usize, JobError> {
     check(work)?;
     let tasks = work.options.tasks;
     let known = Known {
@@ -30,8 +30,6 @@ pub(crate) fn run(engine: &Engine, work: &mut Work) -> Result<usize, JobError> {
     let need = need(engine.limits(), engine.rates(), tasks, known);
     let pools = engine.pools();
     // Every lease below is a part of the debit that the door made from a longer body and more inputs.
-    let mut scratch = lease(&pools.scratch, need.scratch).map_err(internal)?;
-    let scratch: &mut [u8] = scratch.as_deref_mut().unwrap_or_default();
     if tasks.need_tokens() {
         work.tokens = Tokens::new(
             lease(&pools.tokens, need.tokens * TOKEN_BYTES).map_err(internal)?,

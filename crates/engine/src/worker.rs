@@ -42,6 +42,8 @@ pub struct Worker {
     scratch: Scratch,
     pass: Pass,
     staging: Staging,
+    /// Read and written within one text stage only.
+    text_scratch: Vec<u8>,
 }
 
 impl Worker {
@@ -50,11 +52,13 @@ impl Worker {
             Scratch::new(engine.arena_bytes()).map_err(|error| StartError::Memory(error.to_string()))?;
         let pass = Pass::new(engine.limits());
         let staging = Staging::new(engine.limits(), engine.model().info().hidden);
+        let text_scratch = vec![0; engine.text_scratch_bytes()];
         Ok(Worker {
             engine,
             scratch,
             pass,
             staging,
+            text_scratch,
         })
     }
 
@@ -82,7 +86,7 @@ impl Worker {
         // The work moves into the closure: should the stage panic, unwinding drops it there, and its slots are discarded.
         let read = catch_unwind(AssertUnwindSafe(|| {
             engine.probe(Stage::Text);
-            let waiting = text_stage::run(&engine, &mut work);
+            let waiting = text_stage::run(&engine, &mut work, &mut self.text_scratch);
             (waiting, work)
         }));
         match read {

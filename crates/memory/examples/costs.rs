@@ -56,6 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         name: "costs",
         len_max: 1 << 20,
         bytes_max: 1 << 24,
+        slots_max: usize::MAX,
         clear: Clear::Never,
     };
     let reservation = Reservation::new(Pool::<u8>::reserve_bytes(&config))?;

@@ -23,7 +23,7 @@
 //! use plimsoll_memory::{Clear, CommitCap, Ledger, Owner, Pool, PoolConfig, Reservation};
 //!
 //! const TOKENS: Owner = Owner::new(0, "tokens");
-//! let config = PoolConfig { name: "tokens", len_max: 8192, bytes_max: 1 << 20, clear: Clear::Never };
+//! let config = PoolConfig { name: "tokens", len_max: 8192, bytes_max: 1 << 20, slots_max: usize::MAX, clear: Clear::Never };
 //! let reservation = Reservation::new(Pool::<u32>::reserve_bytes(&config))?;
 //! let cap = CommitCap::new(1 << 20);
 //! let ledger = Ledger::new(1 << 20);

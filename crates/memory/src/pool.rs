@@ -38,6 +38,8 @@ pub struct PoolConfig {
     pub len_max: usize,
     /// Most bytes of slots that may be out at once; leases that sum to at most this never find the pool exhausted.
     pub bytes_max: usize,
+    /// Most slots that may be out at once, whatever their size; `usize::MAX` when only bytes bound them. Saves address space.
+    pub slots_max: usize,
     /// What a leased slot holds.
     pub clear: Clear,
 }
@@ -100,7 +102,8 @@ impl<T> fmt::Debug for Pool<T> {
 }
 
 impl<T: Pod> Pool<T> {
-    /// Address space that a pool of this configuration carves: the whole of `bytes_max` for each size, as any one size may need it.
+    /// Address space that a pool of this configuration carves: `bytes_max` for each size (less where `slots_max` bounds it first), as
+    /// any one size may need it.
     pub fn reserve_bytes(config: &PoolConfig) -> usize {
         let sizes = slot_sizes::<T>(config);
         sizes
@@ -239,9 +242,12 @@ fn slot_sizes<T: Pod>(config: &PoolConfig) -> impl Iterator<Item = usize> {
     (page_bytes().trailing_zeros()..=largest.trailing_zeros()).map(|shift| 1 << shift)
 }
 
-/// At least one slot of the size, else as many as `bytes_max` pays for.
+/// At least one slot of the size, else as many as `bytes_max` pays for and `slots_max` allows.
 fn region_bytes(config: &PoolConfig, slot_bytes: usize) -> usize {
-    (config.bytes_max / slot_bytes).max(1).saturating_mul(slot_bytes)
+    (config.bytes_max / slot_bytes)
+        .min(config.slots_max)
+        .max(1)
+        .saturating_mul(slot_bytes)
 }
 
 fn class_stats(class: &Class) -> PoolStats {
@@ -383,6 +389,7 @@ mod tests {
             name: "stale",
             len_max: 1,
             bytes_max: page_bytes(),
+            slots_max: usize::MAX,
             clear: Clear::Never,
         };
         let reservation = Reservation::new(Pool::<u8>::reserve_bytes(&config)).unwrap();

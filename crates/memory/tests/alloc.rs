@@ -129,6 +129,7 @@ impl Road {
             name: "road",
             len_max: 65_536,
             bytes_max: bytes,
+            slots_max: usize::MAX,
             clear: Clear::OnReturn,
         };
         let reservation = Reservation::new(Pool::<u8>::reserve_bytes(&config)).unwrap();

@@ -12,6 +12,7 @@ fn idle_memory_is_back_within_five_percent_after_a_burst() {
         name: "burst",
         len_max: 1 << 20,
         bytes_max: burst_bytes,
+        slots_max: usize::MAX,
         clear: Clear::Never,
     };
     let reservation = Reservation::new(Pool::<u8>::reserve_bytes(&config)).unwrap();

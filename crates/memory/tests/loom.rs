@@ -17,6 +17,7 @@ fn pool(cap: &CommitCap) -> Pool<u8> {
         name: "loom",
         len_max: 2 * page_bytes(),
         bytes_max: bytes,
+        slots_max: usize::MAX,
         clear: Clear::Never,
     };
     let reservation = Reservation::new(Pool::<u8>::reserve_bytes(&config)).unwrap();

@@ -72,6 +72,7 @@ impl World {
             name,
             len_max: LEN_PAGES_MAX * page_bytes() / 4,
             bytes_max: bytes,
+            slots_max: usize::MAX,
             clear,
         };
         let configs = [

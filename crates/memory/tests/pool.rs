@@ -13,6 +13,7 @@ fn config(len_max: usize, bytes_max: usize, clear: Clear) -> PoolConfig {
         name: "test",
         len_max,
         bytes_max,
+        slots_max: usize::MAX,
         clear,
     }
 }
@@ -311,4 +312,25 @@ fn a_debited_lease_never_fails_under_contention() {
     );
     cap.trim_all();
     assert_eq!(cap.committed_bytes(), 0);
+}
+
+#[test]
+fn slots_max_bounds_every_size_and_saves_address_space() {
+    let few = PoolConfig {
+        slots_max: 2,
+        ..config(1 << 16, 1 << 20, Clear::Never)
+    };
+    assert!(
+        Pool::<u8>::reserve_bytes(&few) < Pool::<u8>::reserve_bytes(&config(1 << 16, 1 << 20, Clear::Never))
+    );
+    let reservation = Reservation::new(Pool::<u8>::reserve_bytes(&few)).unwrap();
+    let pool = Pool::<u8>::new(&reservation, &CommitCap::new(1 << 20), few).unwrap();
+    for len in [1, 1 << 16] {
+        let leases = [pool.lease(len).unwrap(), pool.lease(len).unwrap()];
+        assert!(matches!(
+            pool.lease(len),
+            Err(LeaseError::Exhausted { slots: 2, .. })
+        ));
+        drop(leases);
+    }
 }

@@ -23,6 +23,7 @@ fn a_refused_commit_is_an_error_and_leaves_no_trace() {
         name: "large",
         len_max: bytes,
         bytes_max: bytes,
+        slots_max: usize::MAX,
         clear: Clear::Never,
     };
     let reservation = Reservation::new(Pool::<u8>::reserve_bytes(&config)).unwrap();
