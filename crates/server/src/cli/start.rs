@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 
-use plimsoll_engine::{BillLine, Engine, EngineConfig, PromptId, StartError};
+use plimsoll_engine::{BillLine, Engine, EngineConfig, Probe, PromptId, StartError};
 use plimsoll_memory::alloc;
 
 use super::ModelArgs;
@@ -61,6 +61,19 @@ impl StartUp {
         settings: Settings,
         connections: Option<BillLine>,
     ) -> Result<StartUp, StartUpError> {
+        StartUp::with_probe(args, settings, connections, None)
+    }
+
+    /// As [`StartUp::new`], with a probe that may inject faults into the engine's stages.
+    ///
+    /// # Errors
+    /// [`StartUpError`].
+    pub fn with_probe(
+        args: &ModelArgs,
+        settings: Settings,
+        connections: Option<BillLine>,
+        probe: Option<Probe>,
+    ) -> Result<StartUp, StartUpError> {
         let limit_bytes = args.memory_limit.bytes().ok_or(StartUpError::NoMemoryFigure)?;
         let workers = args
             .workers
@@ -73,6 +86,7 @@ impl StartUp {
         config.inputs_max = INPUTS_MAX.max(args.max_client_batch_size + 1);
         config.requests_max = args.max_concurrent_requests;
         config.waiting_max = args.max_concurrent_requests;
+        config.probe = probe;
         config.prompts.clone_from(&loaded.prompts);
         config.fixed = fixed_lines(limit_bytes, workers, &loaded, connections);
         let default_prompt = default_prompt(args, &loaded)?;

@@ -105,6 +105,11 @@ impl Metrics {
         self.workers.load(Relaxed)
     }
 
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
     /// Another worker thread.
     pub(crate) fn worker_started(&self) {
         self.workers.fetch_add(1, Relaxed);

@@ -1,0 +1,71 @@
+//! From the body's last byte to the answer's, nothing is allocated, and the workers never allocate at all.
+
+mod common;
+
+use common::Server;
+use plimsoll_memory::{CountingAllocator, alloc};
+use serde_json::{Value, json};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+/// Requests of all routes and lengths; some are refused.
+fn mixed(number: usize) -> (&'static str, Value) {
+    let words = 1 + (number * 7919) % 97;
+    let text = ["a b c, ", "北京大学 ", "\u{1f600} x\n", "naïve \"q\" "][number % 4].repeat(words);
+    let texts: Vec<&str> = (0..1 + number % 5)
+        .map(|cut| &text[..text.ceil_char_boundary(text.len() / (cut + 1))])
+        .collect();
+    match number % 11 {
+        0 => ("/v1/analyze", json!({"text": text})),
+        1 => (
+            "/v1/analyze",
+            json!({"text": texts, "tasks": ["words", "embedding"]}),
+        ),
+        2 => ("/embed", json!({"inputs": texts})),
+        3 => ("/embed_all", json!({"inputs": text})),
+        4 => ("/predict", json!({"inputs": [[text], ["a", "b"]]})),
+        5 => (
+            "/similarity",
+            json!({"inputs": {"source_sentence": "a b", "sentences": texts}}),
+        ),
+        6 => ("/tokenize", json!({"inputs": texts})),
+        7 => ("/decode", json!({"ids": vec![number % 60; words]})),
+        8 => (
+            "/v1/embeddings",
+            json!({"input": texts, "encoding_format": "base64"}),
+        ),
+        9 => ("/v1/embeddings", json!({"input": [[2, 9, 10, 3], [9]]})),
+        _ => ("/embed", json!({"inputs": [text, number]})),
+    }
+}
+
+#[test]
+fn thousands_of_mixed_requests_allocate_nothing_in_the_pipeline() {
+    const REQUESTS: usize = 4400;
+    let server = Server::tiny();
+    let mut client = server.connect();
+    let mut refused = 0;
+    let before = (alloc::pipeline_allocations(), alloc::violations());
+    for number in 0..REQUESTS {
+        let (path, body) = mixed(number);
+        let reply = client.post(path, body.to_string());
+        assert!(
+            matches!(reply.status, 200 | 422),
+            "{path}: {} {}",
+            reply.status,
+            reply.text()
+        );
+        refused += usize::from(reply.status != 200);
+    }
+    assert_eq!(refused, REQUESTS / 11, "the malformed ones and no other");
+    assert_eq!((alloc::pipeline_allocations(), alloc::violations()), before);
+    server.assert_empty();
+    drop(client);
+
+    // An allocation in the pipeline would have been seen.
+    let scope = plimsoll_memory::PipelineScope::enter();
+    let boxed = std::hint::black_box(Box::new(1_u8));
+    drop(scope);
+    assert_eq!((*boxed, alloc::pipeline_allocations()), (1, before.0 + 1));
+}
