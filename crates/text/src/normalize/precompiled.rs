@@ -149,14 +149,6 @@ impl Precompiled {
         }
     }
 
-    /// Whether every printable ASCII character alone stays as it is.
-    pub(crate) fn ascii_unchanged(&self) -> bool {
-        (' '..='~').all(|char| {
-            self.lookup_char(char)
-                .is_none_or(|replacement| replacement == char.encode_utf8(&mut [0; 4]))
-        })
-    }
-
     fn is_replaced(&self, char: char) -> bool {
         match self.replaced.get(char as usize / 64) {
             Some(bits) => bits >> (char as u32 % 64) & 1 == 1,

@@ -125,11 +125,6 @@ fn plain_characters_never_join() {
 }
 
 #[test]
-fn ascii_stays() {
-    assert!(map().ascii_unchanged());
-}
-
-#[test]
 fn base64_both_ways() {
     assert_eq!(decode_base64("").unwrap(), b"");
     assert_eq!(decode_base64("TQ==").unwrap(), b"M");
