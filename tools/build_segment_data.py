@@ -93,6 +93,14 @@ def build_tree(frequency, codes):
     return children, word
 
 
+def sum_use(children, word):
+    """For each node the frequency of all words below it. A child always has a greater number than its parent."""
+    use = list(word)
+    for node in range(len(children) - 1, -1, -1):
+        use[node] += sum(use[child] for child in children[node].values())
+    return use
+
+
 def first_one(bits, start):
     """The first set bit at or after `start`."""
     rest = bits >> start
@@ -114,11 +122,12 @@ def fit(free, codes, start):
     raise ValueError(f"no base left for a node of {len(codes)} children")
 
 
-def lay_out(children, code_count):
+def lay_out(children, use, code_count):
     """Slots of a double array: a first character's slot is its code, any other's is its parent's base plus its code.
 
-    Nodes with many children choose first. The free slots are one big integer, so that all bases that fit a node are
-    the `and` of that integer shifted by each child's code.
+    Nodes with many children choose first, among equals those of frequent words, so that these share cache lines.
+    The free slots are one big integer, so that all bases that fit a node are the `and` of that integer shifted by each
+    child's code.
     """
     slots = (1 << BASE_BITS) - code_count
     free = (1 << slots) - (1 << code_count)
@@ -126,7 +135,8 @@ def lay_out(children, code_count):
     base = [0] * len(children)
     for code, child in children[0].items():
         slot[child] = code
-    order = sorted((node for node in range(1, len(children)) if children[node]), key=lambda node: -len(children[node]))
+    parents = (node for node in range(1, len(children)) if children[node])
+    order = sorted(parents, key=lambda node: (-len(children[node]), -use[node]))
     start, width = code_count, 0
     for node in order:
         codes = sorted(children[node])
@@ -155,7 +165,7 @@ def header(magic, body, *fields):
 def pack_words(frequency, total, codes):
     children, word = build_tree(frequency, codes)
     code_count = len(codes) + 1
-    slot, base = lay_out(children, code_count)
+    slot, base = lay_out(children, sum_use(children, word), code_count)
     log_total = math.log(total)
     # Weight 0 is that of no word at all, weight 1 what jieba gives a single character that is no word.
     common = collections.Counter(word[1:])
@@ -204,7 +214,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         source = fetch(pathlib.Path(folder))
         frequency, total = read_dictionary(source / "dict.txt")
-        start, trans, emit = (read_table(source / "finalseg" / f"prob_{name}.py") for name in ("start", "trans", "emit"))
+        tables = (source / "finalseg" / f"prob_{name}.py" for name in ("start", "trans", "emit"))
+        start, trans, emit = map(read_table, tables)
     codes = number_characters(frequency, emit)
     files = {"words.bin": pack_words(frequency, total, codes), "hmm.bin": pack_hmm(start, trans, emit, codes)}
     stale = 0

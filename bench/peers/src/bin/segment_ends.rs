@@ -40,7 +40,9 @@ fn answer_all(mode: SegmentMode) -> io::Result<()> {
         let text = std::str::from_utf8(text).map_err(io::Error::other)?;
         scratch.resize(segmenter.scratch_bytes(text.len()), 0);
         ends.resize(text.len(), 0);
-        let count = segmenter.segment(text, mode, &mut scratch, &mut ends).map_err(io::Error::other)?;
+        let count = segmenter
+            .segment(text, mode, &mut scratch, &mut ends)
+            .map_err(io::Error::other)?;
         out.write_all(&(count as u32).to_le_bytes())?;
         for end in &ends[..count] {
             out.write_all(&end.to_le_bytes())?;

@@ -39,7 +39,10 @@ fn main() -> ExitCode {
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn compare(folder: &Path, program: &str) -> Outcome {
-    println!("# segment_speed {}; {ROUNDS} rounds, {STARTS} starts, medians", folder.display());
+    println!(
+        "# segment_speed {}; {ROUNDS} rounds, {STARTS} starts, medians",
+        folder.display()
+    );
     println!("measure,corpus,hmm,plimsoll,jieba_rs,unit,ratio");
     let jieba = Jieba::new();
     for name in CORPORA {
@@ -90,7 +93,10 @@ fn compare_start(program: &str) -> Outcome {
         }
     }
     let (ours, theirs) = (median(ours), median(theirs));
-    println!("start,first sentence,true,{ours:.4},{theirs:.1},ms,{:.0}", theirs / ours);
+    println!(
+        "start,first sentence,true,{ours:.4},{theirs:.1},ms,{:.0}",
+        theirs / ours
+    );
     Ok(())
 }
 
