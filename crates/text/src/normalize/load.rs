@@ -37,6 +37,7 @@ impl Chain {
         chain.add(normalizer, 0)?;
         limit("normalizers", chain.stages.len(), STAGES_MAX)?;
         limit("growth of the normalizers", chain.chars_max(1), GROWTH_MAX)?;
+        chain.look_for_plain();
         Ok(chain)
     }
 

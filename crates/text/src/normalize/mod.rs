@@ -94,6 +94,13 @@ fn unpack(word: [u32; SOURCED_WORDS]) -> Sourced {
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
     pub(crate) stages: Vec<Stage>,
+    /// Printable ASCII with single spaces stays as it is, wherever it stands: such windows skip the stages.
+    keeps_plain: bool,
+}
+
+/// Printable ASCII without two spaces in a row.
+fn is_plain(window: &[u8]) -> bool {
+    window.iter().all(|byte| matches!(byte, b' '..=b'~')) && !window.windows(2).any(|pair| pair == b"  ")
 }
 
 /// Most stages in a chain.
@@ -118,6 +125,24 @@ impl Chain {
     /// Words of scratch that [`Walk`] needs for a text of `bytes` bytes.
     pub(crate) fn walk_words(&self, bytes: usize) -> usize {
         2 * SOURCED_WORDS * self.chars_max(bytes.min(WINDOW_CHARS_MAX))
+    }
+
+    /// Finds out whether plain windows may skip the stages.
+    pub(crate) fn look_for_plain(&mut self) {
+        let stateless = self.stages.iter().all(|stage| match stage {
+            Stage::Decompose { .. } | Stage::Compose { .. } | Stage::Precompiled { .. } => true,
+            Stage::Replace { pattern, .. } => matches!(pattern, stage::Pattern::Repeated(' ')),
+            _ => false,
+        });
+        // Every pair of characters in a row, since a character map may hold pairs.
+        let printable = || (b' '..=b'~').map(char::from);
+        self.keeps_plain = stateless
+            && printable().all(|a| {
+                printable().filter(|&b| (a, b) != (' ', ' ')).all(|b| {
+                    let pair = String::from_iter([a, b]);
+                    self.normalize(&pair) == pair
+                })
+            });
     }
 
     /// The normalised text of `text`, for patterns at load time.
@@ -185,6 +210,9 @@ impl<'w, 's> Walk<'w, 's> {
                 start: at as u32,
                 end: (at + c.len_utf8()) as u32,
             });
+        }
+        if self.chain.keeps_plain && is_plain(&self.text.as_bytes()[start..end]) {
+            return true;
         }
         let last = self.is_at_end();
         for (stage, state) in self.chain.stages.iter().zip(&mut self.states) {
