@@ -69,7 +69,7 @@ fn gone_while_the_answer_is_written() {
             .engine
             .pool_stats()
             .into_iter()
-            .find(|pool| pool.kind == "chunks")
+            .find(|pool| pool.kind == "answer chunks")
             .unwrap()
             .stats
     };

@@ -29,7 +29,7 @@ struct Flags {
 }
 
 /// The flags of a command line.
-pub fn flags(flags: &[&str]) -> ModelArgs {
+pub(crate) fn flags(flags: &[&str]) -> ModelArgs {
     let always = [
         "test",
         "--memory-limit",
@@ -43,10 +43,10 @@ pub fn flags(flags: &[&str]) -> ModelArgs {
 }
 
 /// A directory with one of the tiny models of `testdata/encoder`, and a vocabulary of letters for it.
-pub struct TinyModel(PathBuf);
+pub(crate) struct TinyModel(PathBuf);
 
 impl TinyModel {
-    pub fn new(name: &str) -> TinyModel {
+    pub(crate) fn new(name: &str) -> TinyModel {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let to = std::env::temp_dir().join(format!("plimsoll-{}-{number}", std::process::id()));
@@ -66,7 +66,7 @@ impl TinyModel {
         TinyModel(to)
     }
 
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.0.to_str().expect("a UTF-8 path")
     }
 }
@@ -78,26 +78,31 @@ impl Drop for TinyModel {
 }
 
 /// A running server; dropping it drains it.
-pub struct Server {
-    pub address: SocketAddr,
-    pub app: Arc<App>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) app: Arc<App>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<bool>>,
 }
 
 impl Server {
     /// Serves with these flags and the usual settings.
-    pub fn start(model_flags: &[&str]) -> Server {
+    pub(crate) fn start(model_flags: &[&str]) -> Server {
         Server::with(model_flags, Settings::default(), NetSettings::default(), None)
     }
 
     /// A tiny BERT with a head of each kind.
-    pub fn tiny() -> Server {
+    pub(crate) fn tiny() -> Server {
         let model = TinyModel::new("bert-q4-heads");
         Server::start(&["--model-id", model.path()])
     }
 
-    pub fn with(model_flags: &[&str], settings: Settings, net: NetSettings, probe: Option<Probe>) -> Server {
+    pub(crate) fn with(
+        model_flags: &[&str],
+        settings: Settings,
+        net: NetSettings,
+        probe: Option<Probe>,
+    ) -> Server {
         let started =
             StartUp::with_probe(&flags(model_flags), settings, None, probe).expect("the server starts");
         let app = Arc::clone(&started.app);
@@ -125,7 +130,7 @@ impl Server {
         }
     }
 
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         let tcp = TcpStream::connect(self.address).expect("a connection");
         tcp.set_nodelay(true).unwrap();
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -136,23 +141,23 @@ impl Server {
         }
     }
 
-    pub fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Reply {
+    pub(crate) fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Reply {
         self.connect().post(path, body)
     }
 
-    pub fn get(&self, path: &str) -> Reply {
+    pub(crate) fn get(&self, path: &str) -> Reply {
         let mut client = self.connect();
         client.write(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
         client.reply()
     }
 
     /// Tells the server to stop; whether all requests finished.
-    pub fn stop(mut self) -> bool {
+    pub(crate) fn stop(mut self) -> bool {
         self.end().expect("the server ran")
     }
 
     /// Begins the drain without waiting for its end.
-    pub fn begin_stop(&mut self) {
+    pub(crate) fn begin_stop(&mut self) {
         drop(self.stop.take());
     }
 
@@ -164,7 +169,7 @@ impl Server {
     }
 
     /// Waits until no request holds anything, and checks that all pools say so.
-    pub fn assert_empty(&self) {
+    pub(crate) fn assert_empty(&self) {
         let engine = &self.app.engine;
         let began = std::time::Instant::now();
         while engine.requests_inside() > 0 || engine.ledger().in_use() > 0 {
@@ -196,47 +201,47 @@ impl Drop for Server {
 }
 
 /// One connection.
-pub struct Client {
+pub(crate) struct Client {
     tcp: TcpStream,
     read: Vec<u8>,
 }
 
 /// A response.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(known, _)| known == name)
             .map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
 }
 
 impl Client {
-    pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.tcp.write_all(bytes.as_ref()).expect("the server reads");
     }
 
     /// Writes what the server may no longer want to read.
-    pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn try_write(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.tcp.write_all(bytes.as_ref());
     }
 
-    pub fn post(&mut self, path: &str, body: impl AsRef<[u8]>) -> Reply {
+    pub(crate) fn post(&mut self, path: &str, body: impl AsRef<[u8]>) -> Reply {
         let body = body.as_ref();
         self.write(head(path, body.len()));
         self.try_write(body);
@@ -244,20 +249,20 @@ impl Client {
     }
 
     /// No more will be sent.
-    pub fn end_sending(&mut self) {
+    pub(crate) fn end_sending(&mut self) {
         self.tcp
             .shutdown(std::net::Shutdown::Write)
             .expect("an open connection");
     }
 
     /// Whether the server closes the connection without another byte.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         let mut byte = [0];
         self.read.is_empty() && !matches!(self.tcp.read(&mut byte), Ok(1))
     }
 
     /// Reads one response.
-    pub fn reply(&mut self) -> Reply {
+    pub(crate) fn reply(&mut self) -> Reply {
         let end = self.read_until(|bytes| bytes.windows(4).position(|four| four == b"\r\n\r\n"));
         let head: Vec<u8> = self.read.drain(..end + 4).collect();
         let head = String::from_utf8(head).expect("headers are text");
@@ -321,7 +326,7 @@ impl Client {
 }
 
 /// The head of a `POST` of JSON.
-pub fn head(path: &str, length: usize) -> String {
+pub(crate) fn head(path: &str, length: usize) -> String {
     format!(
         "POST {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
     )
