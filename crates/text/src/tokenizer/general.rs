@@ -71,6 +71,7 @@ impl Tokenizer {
             out,
             fresh: true,
             before: None,
+            wait: 0,
         };
         segment.run()
     }
@@ -93,6 +94,9 @@ struct Segment<'g, 's, 'o, 't> {
     fresh: bool,
     /// The normalised character before the buffer.
     before: Option<char>,
+    /// Characters to gather before looking again for the end of a word: twice as many each time, so that a long word
+    /// is read a constant number of times.
+    wait: usize,
 }
 
 /// An added token in the buffer.
@@ -119,6 +123,9 @@ impl Segment<'_, '_, '_, '_> {
                 }
             }
             let at_end = self.walk.is_at_end();
+            if !at_end && self.buffer.len() < self.wait {
+                continue;
+            }
             let ready = self.ready(at_end);
             let mut used = self.split(&ready)?;
             if let Some(found) = &ready.token
@@ -137,6 +144,11 @@ impl Segment<'_, '_, '_, '_> {
                 .and_then(|at| self.buffer.get(at))
                 .map(|s| s.c)
                 .or(self.before);
+            self.wait = if used == 0 {
+                (2 * self.buffer.len()).min(WORD_CHARS_MAX)
+            } else {
+                0
+            };
             self.buffer.drop_front(used);
             if self.out.tokens.done() || (at_end && self.buffer.len() == 0) {
                 return Ok(());
