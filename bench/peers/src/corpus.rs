@@ -20,7 +20,9 @@ fn collect(path: &Path, named: bool, max: usize, lines: &mut Vec<String>) {
         return;
     }
     if path.is_dir() {
-        let Ok(entries) = std::fs::read_dir(path) else { return };
+        let Ok(entries) = std::fs::read_dir(path) else {
+            return;
+        };
         let mut entries: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         entries.sort();
         entries.iter().for_each(|entry| collect(entry, false, max, lines));
@@ -33,7 +35,12 @@ fn collect(path: &Path, named: bool, max: usize, lines: &mut Vec<String>) {
     if let Ok(bytes) = std::fs::read(path) {
         let text = String::from_utf8_lossy(&bytes);
         let room = max - lines.len();
-        lines.extend(text.lines().filter(|line| !line.is_empty()).take(room).map(str::to_owned));
+        lines.extend(
+            text.lines()
+                .filter(|line| !line.is_empty())
+                .take(room)
+                .map(str::to_owned),
+        );
     } else if named {
         eprintln!("cannot read {}", path.display());
         std::process::exit(2);

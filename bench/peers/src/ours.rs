@@ -16,7 +16,14 @@ impl Ours {
     pub fn from_file(path: &str) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let tokenizer = Tokenizer::from_json(&bytes).unwrap_or_else(|error| panic!("{path}: {error}"));
-        Self { tokenizer, scratch: Vec::new(), ids: vec![], starts: vec![], ends: vec![], types: vec![] }
+        Self {
+            tokenizer,
+            scratch: Vec::new(),
+            ids: vec![],
+            starts: vec![],
+            ends: vec![],
+            types: vec![],
+        }
     }
 
     /// Encodes one text or a pair; the tokens are in the first `count` places of the slices.
@@ -33,10 +40,17 @@ impl Ours {
         if self.scratch.len() < needed {
             self.scratch.resize(needed, 0xA5);
         }
-        let mut out = TokenSlots { ids: &mut self.ids, starts: &mut self.starts, ends: &mut self.ends, types: &mut self.types };
+        let mut out = TokenSlots {
+            ids: &mut self.ids,
+            starts: &mut self.starts,
+            ends: &mut self.ends,
+            types: &mut self.types,
+        };
         match pair {
             None => self.tokenizer.encode(text, options, &mut self.scratch, &mut out),
-            Some(second) => self.tokenizer.encode_pair(text, second, options, &mut self.scratch, &mut out),
+            Some(second) => self
+                .tokenizer
+                .encode_pair(text, second, options, &mut self.scratch, &mut out),
         }
         .unwrap_or_else(|error| panic!("{error}"))
     }

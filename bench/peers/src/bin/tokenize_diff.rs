@@ -24,7 +24,13 @@ struct Options {
 
 fn options() -> Options {
     let mut args = std::env::args().skip(1);
-    let mut options = Options { tokenizer: String::new(), lines: usize::MAX, generated: 0, seed: 1, paths: vec![] };
+    let mut options = Options {
+        tokenizer: String::new(),
+        lines: usize::MAX,
+        generated: 0,
+        seed: 1,
+        paths: vec![],
+    };
     let number = |value: Option<String>| value.and_then(|v| v.parse().ok()).unwrap_or_else(|| usage());
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -35,11 +41,17 @@ fn options() -> Options {
             _ => options.paths.push(arg),
         }
     }
-    if options.tokenizer.is_empty() { usage() } else { options }
+    if options.tokenizer.is_empty() {
+        usage()
+    } else {
+        options
+    }
 }
 
 fn usage() -> ! {
-    eprintln!("usage: tokenize_diff TOKENIZER.json [--lines N] [--generated N] [--seed S] [FILE or DIRECTORY]...");
+    eprintln!(
+        "usage: tokenize_diff TOKENIZER.json [--lines N] [--generated N] [--seed S] [FILE or DIRECTORY]..."
+    );
     std::process::exit(2)
 }
 
@@ -75,7 +87,11 @@ impl Compare {
         }
         let params = cut.map(|(max_length, left)| TruncationParams {
             max_length,
-            direction: if left { TruncationDirection::Left } else { TruncationDirection::Right },
+            direction: if left {
+                TruncationDirection::Left
+            } else {
+                TruncationDirection::Right
+            },
             ..Default::default()
         });
         self.theirs.with_truncation(params).expect("a valid length");
@@ -86,20 +102,36 @@ impl Compare {
             (Some(pair), true) => self.theirs.encode_char_offsets((text, pair), special),
         };
         let (bytes, chars) = (encode(false).expect("encodes"), encode(true).expect("encodes"));
-        let options = EncodeOptions { add_special_tokens: special, tokens_max, truncation, count_all: true };
+        let options = EncodeOptions {
+            add_special_tokens: special,
+            tokens_max,
+            truncation,
+            count_all: true,
+        };
         let count = self.ours.encode(text, pair, &options).count;
         if let Some(what) = self.difference(count, &bytes, &chars, text, pair) {
             self.differences += 1;
             if self.differences <= SHOWN {
                 println!("--- {what}\ntext {text:?} pair {pair:?} special {special} cut {cut:?}");
-                println!("theirs {:?} {:?}", head(bytes.get_ids()), head(bytes.get_offsets()));
+                println!(
+                    "theirs {:?} {:?}",
+                    head(bytes.get_ids()),
+                    head(bytes.get_offsets())
+                );
                 let offsets: Vec<_> = self.ours.starts[..count].iter().zip(&self.ours.ends).collect();
                 println!("ours   {:?} {:?}", head(&self.ours.ids[..count]), head(&offsets));
             }
         }
     }
 
-    fn difference(&self, count: usize, bytes: &Encoding, chars: &Encoding, text: &str, pair: Option<&str>) -> Option<&'static str> {
+    fn difference(
+        &self,
+        count: usize,
+        bytes: &Encoding,
+        chars: &Encoding,
+        text: &str,
+        pair: Option<&str>,
+    ) -> Option<&'static str> {
         let ours = &self.ours;
         if bytes.get_ids() != &ours.ids[..count] {
             return Some("ids");
@@ -108,7 +140,10 @@ impl Compare {
         if !types.eq(bytes.get_type_ids().iter().copied()) {
             return Some("type ids");
         }
-        let offsets = ours.starts[..count].iter().zip(&ours.ends).map(|(s, e)| (*s as usize, *e as usize));
+        let offsets = ours.starts[..count]
+            .iter()
+            .zip(&ours.ends)
+            .map(|(s, e)| (*s as usize, *e as usize));
         for (at, (start, end)) in offsets.enumerate() {
             let second = bytes.token_to_sequence(at) == Some(1) || self.is_second(bytes, at);
             let source = if second { pair.unwrap_or("") } else { text };
@@ -120,7 +155,9 @@ impl Compare {
             let theirs = bytes.get_offsets()[at];
             // The crate counts characters as bytes where an added token takes wide spaces with it.
             let wide = !source.is_char_boundary(theirs.0) || !source.is_char_boundary(theirs.1);
-            if theirs != (start, end) && !(same_chars && (wide || self.takes_wide_spaces(ours.ids[at], source, start, end))) {
+            if theirs != (start, end)
+                && !(same_chars && (wide || self.takes_wide_spaces(ours.ids[at], source, start, end)))
+            {
                 return Some("byte offsets");
             }
             if !special && start < end && !same_chars {
@@ -143,8 +180,14 @@ impl Compare {
 
     fn takes_wide_spaces(&self, id: u32, source: &str, start: usize, end: usize) -> bool {
         let added = self.theirs.get_added_tokens_decoder().contains_key(&id);
-        let before = source[..start].chars().next_back().is_some_and(|c| c.is_whitespace() && !c.is_ascii());
-        let after = source[end..].chars().next().is_some_and(|c| c.is_whitespace() && !c.is_ascii());
+        let before = source[..start]
+            .chars()
+            .next_back()
+            .is_some_and(|c| c.is_whitespace() && !c.is_ascii());
+        let after = source[end..]
+            .chars()
+            .next()
+            .is_some_and(|c| c.is_whitespace() && !c.is_ascii());
         added && (before || after || source[..start].ends_with(char::is_whitespace))
     }
 }
@@ -157,10 +200,19 @@ fn main() {
     let options = options();
     let mut theirs = Tokenizer::from_file(&options.tokenizer).expect("the crate reads the tokenizer");
     theirs.with_padding(None);
-    let specials: Vec<String> =
-        theirs.get_added_tokens_decoder().values().map(|token| token.content.clone()).collect();
+    let specials: Vec<String> = theirs
+        .get_added_tokens_decoder()
+        .values()
+        .map(|token| token.content.clone())
+        .collect();
     let ours = Ours::from_file(&options.tokenizer);
-    let mut compare = Compare { theirs, ours, random: Random::new(options.seed), compared: 0, differences: 0 };
+    let mut compare = Compare {
+        theirs,
+        ours,
+        random: Random::new(options.seed),
+        compared: 0,
+        differences: 0,
+    };
     let lines = corpus::lines(&options.paths, options.lines);
     let mut before = "";
     for (number, line) in lines.iter().enumerate() {

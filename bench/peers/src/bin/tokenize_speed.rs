@@ -25,7 +25,9 @@ fn main() {
         }
     }
     let [file, name, paths @ ..] = positional.as_slice() else {
-        eprintln!("usage: tokenize_speed TOKENIZER.json NAME [--lines N] [--rounds N] [--record FILE] TEXT...");
+        eprintln!(
+            "usage: tokenize_speed TOKENIZER.json NAME [--lines N] [--rounds N] [--record FILE] TEXT..."
+        );
         std::process::exit(2);
     };
     let lines = corpus::lines(paths, lines_max);
@@ -38,10 +40,16 @@ fn main() {
     let (mut our_times, mut their_times, mut tokens) = (Vec::new(), Vec::new(), 0);
     for _ in 0..rounds {
         let start = Instant::now();
-        let our_tokens: usize = lines.iter().map(|line| ours.encode(line, None, &options).count).sum();
+        let our_tokens: usize = lines
+            .iter()
+            .map(|line| ours.encode(line, None, &options).count)
+            .sum();
         our_times.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
-        tokens = lines.iter().map(|line| theirs.encode_fast(line.as_str(), true).expect("encodes").len()).sum();
+        tokens = lines
+            .iter()
+            .map(|line| theirs.encode_fast(line.as_str(), true).expect("encodes").len())
+            .sum();
         their_times.push(start.elapsed().as_secs_f64());
         assert_eq!(our_tokens, tokens, "both give the same tokens");
     }
@@ -55,9 +63,14 @@ fn main() {
         theirs_s / ours_s
     );
     if let Some(path) = record {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).expect("the record opens");
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .expect("the record opens");
         if file.metadata().is_ok_and(|data| data.len() == 0) {
-            writeln!(file, "name,lines,bytes,tokens,rounds,ours_s,tokenizers_s,ratio").expect("the record is written");
+            writeln!(file, "name,lines,bytes,tokens,rounds,ours_s,tokenizers_s,ratio")
+                .expect("the record is written");
         }
         writeln!(
             file,

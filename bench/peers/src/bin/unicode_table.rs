@@ -29,7 +29,11 @@ fn main() {
     for found in word.find_iter(&all) {
         mark(&mut properties, found.as_str(), WORD);
     }
-    for (pattern, bit) in [(r"\p{L}+", ONIG_LETTER), (r"\p{N}+", ONIG_NUMBER), (r"\s+", ONIG_SPACE)] {
+    for (pattern, bit) in [
+        (r"\p{L}+", ONIG_LETTER),
+        (r"\p{N}+", ONIG_NUMBER),
+        (r"\s+", ONIG_SPACE),
+    ] {
         let pattern = onig::Regex::new(pattern).expect("a valid pattern");
         for (start, end) in pattern.find_iter(&all) {
             mark(&mut properties, &all[start..end], bit);
@@ -73,10 +77,16 @@ fn print(properties: &[u8]) {
     assert!(pages.len() <= 256, "page numbers are bytes");
     println!("// Written by bench/peers/src/bin/unicode_table.rs; do not edit.\n");
     println!("/// The page of each 256 code points.");
-    println!("#[rustfmt::skip]\npub(super) static PAGE_OF: [u8; {}] = [", index.len());
+    println!(
+        "#[rustfmt::skip]\npub(super) static PAGE_OF: [u8; {}] = [",
+        index.len()
+    );
     print_bytes(&index);
     println!("];\n\n/// Property bits of the distinct pages.");
-    println!("#[rustfmt::skip]\npub(super) static PAGES: [[u8; 256]; {}] = [", pages.len());
+    println!(
+        "#[rustfmt::skip]\npub(super) static PAGES: [[u8; 256]; {}] = [",
+        pages.len()
+    );
     for page in pages {
         println!("[");
         print_bytes(page);
