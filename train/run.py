@@ -34,6 +34,8 @@ def arguments():
     parser.add_argument("--save-seconds", type=float, default=180.0)
     parser.add_argument("--teacher-texts", type=int, default=98_000, help="texts that the teacher answers")
     parser.add_argument("--passes", type=float, default=trainer.Plan.passes)
+    parser.add_argument("--batch-tokens", type=int, default=trainer.Plan.batch_tokens)
+    parser.add_argument("--start-from", type=Path, metavar="CHECKPOINT", help="begin with the weights of another run's checkpoint")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     options.limit = None
@@ -60,7 +62,10 @@ def stage_teacher(options):
 
 
 def stage_train(options):
-    trainer.Trainer(options.out, trainer.Plan(passes=options.passes, limit=options.limit)).run(options.minutes, options.save_seconds)
+    plan = trainer.Plan(
+        passes=options.passes, batch_tokens=options.batch_tokens, teacher_texts=options.teacher_texts, limit=options.limit
+    )
+    trainer.Trainer(options.out, plan, options.start_from).run(options.minutes, options.save_seconds)
 
 
 def stage_layers(options):

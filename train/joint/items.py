@@ -22,9 +22,9 @@ class Item:
     taught: bool = False
 
 
-def training(out, limit=None):
-    """(items, the teacher's answers). Texts with neither a label nor a teacher's answer are left out; `limit` cuts each part."""
-    answers = teacher.Answers(out)
+def training(out, teacher_texts, limit=None):
+    """(items, the teacher's answers to the first `teacher_texts`). Texts without any label or answer are left out; `limit` cuts each labelled part."""
+    answers = teacher.Answers(out, teacher_texts)
     rows = [row for part in ("reviews-train", "entities-train") for row in corpora.load(out, part)[:limit]]
     known = {row["text"] for row in rows}
     rows += [{"text": text} for text in answers.places if text not in known]

@@ -21,13 +21,18 @@ def texts(out):
     return found
 
 
+def shards_of(out, count):
+    """The first `count` texts in shards, all of them full."""
+    found = texts(out)[:count]
+    return [found[i : i + SHARD_TEXTS] for i in range(0, len(found) - SHARD_TEXTS + 1, SHARD_TEXTS)]
+
+
 def run(out, count):
     """Computes the shards of the first `count` texts that are missing."""
     folder = out / "teacher"
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = texts(out)[:count]
-    shards = [wanted[i : i + SHARD_TEXTS] for i in range(0, len(wanted), SHARD_TEXTS)]
-    missing = [i for i, shard in enumerate(shards) if len(shard) == SHARD_TEXTS and not _path(folder, i, "hidden").is_file()]
+    shards = shards_of(out, count)
+    missing = [i for i in range(len(shards)) if not _path(folder, i, "hidden").is_file()]
     if not missing:
         return
     encoder, loaded = load_teacher(), tokens.tokenizer(tokens.TRAINING_TOKENS)
@@ -49,7 +54,7 @@ def _path(folder, shard, what):
 
 
 def answers(encoder, ids, precision=torch.bfloat16):
-    """(vectors [texts, hidden] of length 1, hidden states of each text); products in bfloat16, good to a cosine of 0.9999, or in f32."""
+    """(vectors [texts, hidden] of length 1, hidden states of each text), by products in bfloat16 or f32."""
     vectors, hidden = [None] * len(ids), [None] * len(ids)
     with torch.inference_mode(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
         for batch in by_length([len(row) for row in ids], BATCH_TOKENS, SEED):
@@ -60,19 +65,16 @@ def answers(encoder, ids, precision=torch.bfloat16):
 
 
 class Answers:
-    """The shards on disk, hidden states mapped: text -> (vector, hidden states)."""
+    """The shards of the first `count` texts, hidden states mapped: text -> (vector, hidden states)."""
 
-    def __init__(self, out):
-        folder, self.places, self.vectors, self.hidden = out / "teacher", {}, [], []
-        wanted = texts(out)
-        shard = 0
-        while _path(folder, shard, "hidden").is_file():
-            self.vectors.append(np.load(_path(folder, shard, "vectors")))
-            self.hidden.append(np.load(_path(folder, shard, "hidden"), mmap_mode="r"))
-            for row, text in enumerate(wanted[shard * SHARD_TEXTS : (shard + 1) * SHARD_TEXTS]):
-                self.places[text] = (shard, row)
-            shard += 1
-        self.starts = [None] * shard
+    def __init__(self, out, count):
+        folder, self.places = out / "teacher", {}
+        shards = shards_of(out, count)
+        self.vectors = [np.load(_path(folder, shard, "vectors")) for shard in range(len(shards))]
+        self.hidden = [np.load(_path(folder, shard, "hidden"), mmap_mode="r") for shard in range(len(shards))]
+        self.starts = [None] * len(shards)
+        for shard, found in enumerate(shards):
+            self.places.update((text, (shard, row)) for row, text in enumerate(found))
 
     def locate(self, lengths):
         """Tells the token count of each text known here; hidden states are then found by it."""

@@ -16,24 +16,26 @@ from .model import embedding, new_student
 class Plan:
     """What a run does; a checkpoint remembers it and refuses another."""
 
-    passes: float = 6.0
-    batch_tokens: int = 2048
-    rate: float = 4e-4
+    passes: float = 4.0
+    batch_tokens: int = 1024
+    rate: float = 1.5e-4
+    heads_rate: float = 4e-3
     warm_up_steps: int = 100
     decay_share: float = 0.3
     weight_decay: float = 0.01
     average: float = 0.998
     entity_weight: float = 1.0
-    sentiment_weight: float = 0.3
+    sentiment_weight: float = 1.0
     vector_weight: float = 10.0
     states_weight: float = 1.0
+    teacher_texts: int = 98_000
     limit: int | None = None
 
 
 def rate_at(plan, step, steps):
-    """Linear warm-up, constant, then linear decay over the last `decay_share`."""
+    """The share of the full rate: linear warm-up, constant, then linear decay over the last `decay_share`."""
     warm = min(1.0, (step + 1) / plan.warm_up_steps)
-    return plan.rate * warm * min(1.0, (steps - step) / max(1.0, steps * plan.decay_share))
+    return warm * min(1.0, (steps - step) / max(1.0, steps * plan.decay_share))
 
 
 def losses(student, batch):
@@ -57,19 +59,29 @@ def losses(student, batch):
     return found
 
 
+def groups(student, plan):
+    """Parameters by rate and decay: the encoder's matrices, its vectors, the heads, which start from nothing and learn faster."""
+    encoder = [p for p in student.encoder.parameters() if p.requires_grad]
+    known = {id(p) for p in student.encoder.parameters()}
+    return [
+        {"params": [p for p in encoder if p.ndim > 1], "full_rate": plan.rate, "weight_decay": plan.weight_decay},
+        {"params": [p for p in encoder if p.ndim == 1], "full_rate": plan.rate, "weight_decay": 0.0},
+        {"params": [p for p in student.parameters() if id(p) not in known], "full_rate": plan.heads_rate, "weight_decay": plan.weight_decay},
+    ]
+
+
 class Trainer:
     """State of a run: student, its running average (which is what gets evaluated), optimiser, place in the data."""
 
-    def __init__(self, out, plan):
+    def __init__(self, out, plan, start_from=None):
         torch.manual_seed(SEED)
         self.path, self.plan, self.step, self.seconds = out / "checkpoint.pt", plan, 0, 0.0
-        self.items, self.answers = items.training(out, plan.limit)
+        self.items, self.answers = items.training(out, plan.teacher_texts, plan.limit)
         self.student = new_student()
+        if start_from:
+            self.student.load_state_dict(torch.load(start_from, weights_only=True)["averaged"])
         self.averaged = copy.deepcopy(self.student).requires_grad_(False)
-        matrices = [p for p in self.student.parameters() if p.requires_grad and p.ndim > 1]
-        others = [p for p in self.student.parameters() if p.requires_grad and p.ndim == 1]
-        groups = [{"params": matrices, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+        self.optimiser = torch.optim.AdamW(groups(self.student, plan), betas=(0.9, 0.98), fused=True)
         self.lengths = [len(item.pieces.ids) for item in self.items]
         self.pass_steps = len(self.batches(0))
         self.steps = int(self.pass_steps * plan.passes)
@@ -100,9 +112,9 @@ class Trainer:
         return self.save()
 
     def learn(self, batch, sums):
-        rate = rate_at(self.plan, self.step, self.steps)
+        share = rate_at(self.plan, self.step, self.steps)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = group["full_rate"] * share
         found = losses(self.student, items.collate([self.items[i] for i in batch], self.answers))
         if found:
             sum(getattr(self.plan, f"{name}_weight") * loss for name, loss in found.items()).backward()

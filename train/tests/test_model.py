@@ -48,7 +48,7 @@ def test_all_losses_reach_the_encoder():
 
 
 def test_rates_rise_stay_and_fall():
-    plan = trainer.Plan(rate=1.0, warm_up_steps=10, decay_share=0.5)
+    plan = trainer.Plan(warm_up_steps=10, decay_share=0.5)
     assert [trainer.rate_at(plan, step, 100) for step in (0, 9, 50, 75, 99)] == [0.1, 1, 1, 0.5, 0.02]
 
 
