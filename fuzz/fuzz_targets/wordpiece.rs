@@ -7,6 +7,6 @@ use libfuzzer_sys::fuzz_target;
 use plimsoll_fuzz::{drive, tokenizer};
 use plimsoll_text::Tokenizer;
 
-static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| tokenizer("testdata/fuzz/wordpiece.json"));
+static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| tokenizer("testdata/tokenizer/wordpiece.json"));
 
 fuzz_target!(|data: &[u8]| drive(&TOKENIZER, data));
