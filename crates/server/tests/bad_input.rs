@@ -3,7 +3,11 @@
 mod common;
 
 use common::{Server, TinyModel, head};
+use plimsoll_memory::{CountingAllocator, alloc};
 use serde_json::json;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// A body, and what its refusal says.
 struct Bad {
@@ -299,6 +303,11 @@ fn each_is_refused_in_words() {
         200,
         "the server goes on"
     );
+    assert_eq!(
+        alloc::pipeline_allocations(),
+        0,
+        "refusing does not allocate in the pipeline either"
+    );
     server.assert_empty();
 }
 
@@ -418,6 +427,7 @@ fn a_body_of_undeclared_length() {
         "{}",
         reply.text()
     );
+    assert_eq!(alloc::pipeline_allocations(), 0);
     server.assert_empty();
 
     let mut client = server.connect();

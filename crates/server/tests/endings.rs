@@ -211,7 +211,14 @@ fn no_room_is_said_at_once_and_with_a_time() {
         (429, Some("rate_limit_exceeded"))
     );
     assert_eq!(server.get("/health").status, 200, "health is answered meanwhile");
-    assert_eq!(server.get("/metrics").status, 200);
+    let metrics = server.get("/metrics");
+    assert!(
+        metrics
+            .text()
+            .contains("plimsoll_refusals_total{reason=\"requests\"} 2\n"),
+        "{}",
+        metrics.text()
+    );
     drop(first);
     server.assert_empty();
     assert_eq!(server.post("/embed", r#"{"inputs": "a"}"#).status, 200);

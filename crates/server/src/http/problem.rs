@@ -14,7 +14,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, StatusCode, header};
-use plimsoll_engine::{BodyTooLong, JobError, Refusal};
+use plimsoll_engine::{BodyTooLong, JobError, Refusal, Shortage};
 use serde_json::{Value, json};
 
 use crate::wire::WireError;
@@ -46,6 +46,63 @@ pub struct Problem {
     message: String,
     field: Option<String>,
     retry_after_ms: Option<u64>,
+    refusal: Option<Reason>,
+}
+
+/// What a request was not let in for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It could never fit.
+    TooLarge,
+    /// Not enough bytes now.
+    Bytes,
+    /// All places are taken.
+    Requests,
+    /// The line at the door is full.
+    Waiting,
+    /// The server goes down.
+    Draining,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Reason; 5] = [
+        Reason::TooLarge,
+        Reason::Bytes,
+        Reason::Requests,
+        Reason::Waiting,
+        Reason::Draining,
+    ];
+
+    /// Its name in the metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::TooLarge => "too_large",
+            Reason::Bytes => "bytes",
+            Reason::Requests => "requests",
+            Reason::Waiting => "waiting",
+            Reason::Draining => "draining",
+        }
+    }
+
+    fn of(refusal: &Refusal) -> Reason {
+        match refusal {
+            Refusal::BodyTooLarge { .. } | Refusal::TooLarge { .. } => Reason::TooLarge,
+            Refusal::Overloaded {
+                reason: Shortage::Bytes { .. },
+                ..
+            } => Reason::Bytes,
+            Refusal::Overloaded {
+                reason: Shortage::Requests { .. },
+                ..
+            } => Reason::Requests,
+            Refusal::Overloaded {
+                reason: Shortage::Waiting { .. },
+                ..
+            } => Reason::Waiting,
+            Refusal::Draining => Reason::Draining,
+        }
+    }
 }
 
 impl Problem {
@@ -57,12 +114,18 @@ impl Problem {
             message: message.to_string(),
             field: None,
             retry_after_ms: None,
+            refusal: None,
         }
     }
 
     /// The metrics' label.
     pub fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    /// Why it was not let in, when that is what happened.
+    pub fn refusal(&self) -> Option<Reason> {
+        self.refusal
     }
 
     /// No such route.
@@ -205,7 +268,8 @@ impl From<WireError> for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        match refusal {
+        let reason = Some(Reason::of(&refusal));
+        let problem = match refusal {
             Refusal::BodyTooLarge { .. } | Refusal::TooLarge { .. } => {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Validation", refusal)
             }
@@ -217,6 +281,10 @@ impl From<Refusal> for Problem {
                 }
             }
             Refusal::Draining => Problem::draining(),
+        };
+        Problem {
+            refusal: reason,
+            ..problem
         }
     }
 }

@@ -35,6 +35,10 @@ pub async fn travel(app: Arc<App>, route: Route, request: Request) -> Response {
         }
         Err(problem) => {
             app.metrics.failed(problem.kind());
+            problem
+                .refusal()
+                .into_iter()
+                .for_each(|reason| app.metrics.refused(reason));
             problem.into_response(route.family)
         }
     }
@@ -86,8 +90,10 @@ async fn receive(
             Ok(Some(Err(_))) => return Err(Problem::short_body(ticket.body().len(), declared_bytes)),
             Ok(Some(Ok(frame))) => {
                 let Some(bytes) = frame.data_ref() else { continue };
-                let _counted = PipelineScope::enter();
-                ticket.push(bytes)?;
+                let scope = PipelineScope::enter();
+                let pushed = ticket.push(bytes);
+                drop(scope);
+                pushed?;
             }
         }
     }

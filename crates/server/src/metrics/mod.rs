@@ -12,6 +12,7 @@ use plimsoll_engine::{Nanos, Timings};
 
 pub use histogram::Histogram;
 
+use crate::http::problem::Reason;
 use crate::http::road::Counts;
 use crate::http::{Route, routes};
 
@@ -48,6 +49,7 @@ pub struct Metrics {
     requests: [AtomicU64; ROUTES_MAX],
     successes: [AtomicU64; ROUTES_MAX],
     failures: [AtomicU64; KINDS.len()],
+    refusals: [AtomicU64; Reason::ALL.len()],
     truncated: AtomicU64,
     pub(crate) connections: AtomicUsize,
     pub(crate) connections_refused: AtomicU64,
@@ -69,6 +71,7 @@ impl Default for Metrics {
             requests: Default::default(),
             successes: Default::default(),
             failures: Default::default(),
+            refusals: Default::default(),
             truncated: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
             connections_refused: AtomicU64::new(0),
@@ -131,6 +134,11 @@ impl Metrics {
         let other = KINDS.len() - 1;
         let place = KINDS.iter().position(|known| *known == kind).unwrap_or(other);
         self.failures[place].fetch_add(1, Relaxed);
+    }
+
+    /// It was not let in.
+    pub fn refused(&self, reason: Reason) {
+        self.refusals[reason as usize].fetch_add(1, Relaxed);
     }
 
     /// The engine answered.

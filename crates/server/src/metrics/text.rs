@@ -7,6 +7,7 @@ use plimsoll_memory::{alloc, process};
 
 use super::KINDS;
 use crate::app::App;
+use crate::http::problem::Reason;
 use crate::http::routes;
 
 /// Everything.
@@ -63,6 +64,20 @@ fn requests(app: &App, text: &mut String) -> Result {
             text,
             "te_request_failure{{err=\"{}\"}} {}",
             kind.to_lowercase(),
+            count.load(Relaxed)
+        )?;
+    }
+    head(
+        text,
+        "plimsoll_refusals_total",
+        "counter",
+        "Requests that were not let in, by reason.",
+    )?;
+    for (reason, count) in Reason::ALL.into_iter().zip(&metrics.refusals) {
+        writeln!(
+            text,
+            "plimsoll_refusals_total{{reason=\"{}\"}} {}",
+            reason.name(),
             count.load(Relaxed)
         )?;
     }

@@ -2,7 +2,7 @@
 //!
 //! Transport libraries grow their buffers to suit the fastest client; here each connection is a line of the bill
 //! ([`connection_bytes`]), so every buffer of it is set: the socket's two, hyper's, HTTP/2's windows and streams. A connection that
-//! neither reads nor writes is closed, and so is one that reads its answer too slowly ([`stream`]).
+//! neither reads nor writes is closed, and so is one that reads its answer too slowly.
 
 mod connection;
 mod listen;
