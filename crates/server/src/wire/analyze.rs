@@ -11,7 +11,8 @@
 
 use plimsoll_engine::{Inputs, JobOptions, Tasks};
 
-use super::{Abilities, Body, Request, Shape, WireError};
+use super::body::Body;
+use super::{Abilities, Request, Shape, WireError};
 use crate::json::{ErrorKind, Kind, Unknown};
 
 /// Longest `session`.

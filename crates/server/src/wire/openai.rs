@@ -2,7 +2,8 @@
 
 use plimsoll_engine::{Inputs, JobOptions, Tasks};
 
-use super::{Abilities, Body, Request, Shape, WireError, overflow};
+use super::body::{Body, overflow};
+use super::{Abilities, Request, Shape, WireError};
 use crate::json::Unknown;
 
 /// Reads `{model?, input, encoding_format?, dimensions?}`; `user` and other fields are ignored. The model may be left out, since one is

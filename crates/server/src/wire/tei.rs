@@ -4,7 +4,8 @@
 
 use plimsoll_engine::{Inputs, JobOptions, Overflow, Tasks};
 
-use super::{Abilities, Body, Request, Shape, WireError, overflow};
+use super::body::{Body, overflow};
+use super::{Abilities, Request, Shape, WireError};
 use crate::json::{Kind, Mark, Unknown};
 
 const DIRECTIONS: [&str; 4] = ["Right", "right", "Left", "left"];
