@@ -17,7 +17,7 @@ pub struct PlanArgs {
     #[command(flatten)]
     net: NetArgs,
     /// As JSON.
-    #[arg(long)]
+    #[arg(long, env = "PLIMSOLL_JSON")]
     json: bool,
 }
 
@@ -26,7 +26,7 @@ pub struct PlanArgs {
 /// # Errors
 /// When the model cannot be loaded, or the limit is too small for it.
 pub fn run(args: &PlanArgs) -> Result<(), StartUpError> {
-    let started = StartUp::new(&args.model, Settings::default(), Some(args.net.line()))?;
+    let started = StartUp::new(&args.model, Settings::default(), Some(&args.net))?;
     let plan = started.app.engine.plan();
     if args.json {
         println!("{:#}", as_json(plan))

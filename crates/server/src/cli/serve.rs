@@ -39,29 +39,40 @@ pub struct ServeArgs {
     request_timeout_ms: u64,
 }
 
+/// Connections take at most this part of the limit where nobody says how many there may be.
+const CONNECTIONS_SHARE: usize = 8;
+/// The least and the most connections where nobody says.
+const CONNECTIONS_DEFAULT: (usize, usize) = (16, 256);
+
 /// Flags of connections.
 #[derive(Args, Clone, Debug)]
 pub struct NetArgs {
-    /// Connections at the same time.
-    #[arg(long, env, default_value_t = 256, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
-    max_connections: usize,
+    /// Connections at the same time; by default as many as an eighth of the memory limit pays for, from 16 to 256.
+    #[arg(long, env, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
+    max_connections: Option<usize>,
     /// Bytes asked of the kernel for each direction of a connection.
     #[arg(long, env, default_value_t = 32 * 1024)]
     socket_buffer_bytes: usize,
 }
 
 impl NetArgs {
-    fn settings(&self) -> NetSettings {
-        NetSettings {
-            connections_max: self.max_connections,
+    fn settings(&self, limit_bytes: usize) -> NetSettings {
+        let settings = NetSettings {
             socket_buffer_bytes: self.socket_buffer_bytes,
             ..NetSettings::default()
+        };
+        let affordable = limit_bytes / CONNECTIONS_SHARE / net::connection_bytes(&settings);
+        let (least, most) = CONNECTIONS_DEFAULT;
+        let connections_max = self.max_connections.unwrap_or(affordable.clamp(least, most));
+        NetSettings {
+            connections_max,
+            ..settings
         }
     }
 
     /// The connections' line of the bill.
-    pub(super) fn line(&self) -> BillLine {
-        let settings = self.settings();
+    pub(super) fn line(&self, limit_bytes: usize) -> BillLine {
+        let settings = self.settings(limit_bytes);
         BillLine {
             owner: "connections",
             count: settings.connections_max,
@@ -103,12 +114,12 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
         request_timeout: Duration::from_millis(args.request_timeout_ms),
         api_key: args.api_key.clone(),
     };
+    let StartUp { app, workers } = StartUp::new(&args.model, settings, Some(&args.net))?;
     let net = NetSettings {
         read_idle: Duration::from_millis(args.body_timeout_ms + args.request_timeout_ms)
             .max(NetSettings::default().read_idle),
-        ..args.net.settings()
+        ..args.net.settings(app.engine.plan().limit_bytes)
     };
-    let StartUp { app, workers } = StartUp::new(&args.model, settings, Some(args.net.line()))?;
     eprint!("{}", plan::as_text(app.engine.plan()));
     let runtime = runtime()?;
     let finished = runtime.block_on(async {

@@ -8,6 +8,7 @@ use plimsoll_engine::{BillLine, Engine, EngineConfig, Probe, PromptId, StartErro
 use plimsoll_memory::alloc;
 
 use super::ModelArgs;
+use super::serve::NetArgs;
 use crate::app::{App, Monotonic, Settings};
 use crate::metrics::Metrics;
 use crate::model::{self, Loaded, ModelError};
@@ -52,14 +53,14 @@ pub struct StartUp {
 }
 
 impl StartUp {
-    /// Loads the model and draws up the plan. `connections` is the transport's line of the bill.
+    /// Loads the model and draws up the plan. `connections` says what the transport may hold, where there is one.
     ///
     /// # Errors
     /// [`StartUpError`].
     pub fn new(
         args: &ModelArgs,
         settings: Settings,
-        connections: Option<BillLine>,
+        connections: Option<&NetArgs>,
     ) -> Result<StartUp, StartUpError> {
         StartUp::with_probe(args, settings, connections, None)
     }
@@ -71,7 +72,7 @@ impl StartUp {
     pub fn with_probe(
         args: &ModelArgs,
         settings: Settings,
-        connections: Option<BillLine>,
+        connections: Option<&NetArgs>,
         probe: Option<Probe>,
     ) -> Result<StartUp, StartUpError> {
         let limit_bytes = args.memory_limit.bytes().ok_or(StartUpError::NoMemoryFigure)?;
@@ -88,7 +89,7 @@ impl StartUp {
         config.waiting_max = args.max_concurrent_requests;
         config.probe = probe;
         config.prompts.clone_from(&loaded.prompts);
-        config.fixed = fixed_lines(limit_bytes, workers, &loaded, connections);
+        config.fixed = fixed_lines(limit_bytes, workers, connections);
         let default_prompt = default_prompt(args, &loaded)?;
         let Loaded {
             model,
@@ -142,13 +143,9 @@ fn default_prompt(args: &ModelArgs, loaded: &Loaded) -> Result<Option<PromptId>,
         })
 }
 
-/// What the process holds outside the engine.
-fn fixed_lines(
-    limit_bytes: usize,
-    workers: usize,
-    loaded: &Loaded,
-    connections: Option<BillLine>,
-) -> Vec<BillLine> {
+/// What the process holds outside the engine. The weights inside the binary are billed as weights when they serve, and when others
+/// do, their pages are never touched.
+fn fixed_lines(limit_bytes: usize, workers: usize, connections: Option<&NetArgs>) -> Vec<BillLine> {
     let line = |owner, count, each_bytes| BillLine {
         owner,
         count,
@@ -157,13 +154,12 @@ fn fixed_lines(
     let executable = std::env::current_exe()
         .and_then(std::fs::metadata)
         .map_or(0, |file| file.len() as usize);
-    let inside = if loaded.is_embedded {
-        loaded.model.info().weight_bytes.mapped
-    } else {
-        0
-    };
     let mut lines = vec![
-        line("binary", 1, executable.saturating_sub(inside)),
+        line(
+            "binary",
+            1,
+            executable.saturating_sub(model::EMBEDDED_WEIGHT_BYTES),
+        ),
         line(
             "heap after loading",
             1,
@@ -175,6 +171,6 @@ fn fixed_lines(
         line("page tables", 1, limit_bytes / 512),
         line("slack", 1, limit_bytes / 50),
     ];
-    lines.extend(connections);
+    lines.extend(connections.map(|net| net.line(limit_bytes)));
     lines
 }

@@ -22,6 +22,9 @@ macro_rules! file {
 
 static WEIGHTS: &Aligned<[u8]> = &Aligned(*file!("model.safetensors"));
 
+/// Bytes of its weights.
+pub(super) const WEIGHT_BYTES: usize = WEIGHTS.0.len();
+
 /// Loads it; the weights stay where they are in the binary.
 pub(super) fn load() -> Result<Loaded, ModelError> {
     let id = EMBEDDED_ID.to_owned();
@@ -49,6 +52,5 @@ pub(super) fn load() -> Result<Loaded, ModelError> {
         prompts,
         default_prompt,
         id,
-        is_embedded: true,
     })
 }

@@ -12,6 +12,8 @@ use serde::Deserialize;
 
 /// Name of the model inside the binary.
 pub const EMBEDDED_ID: &str = "multilingual-e5-small";
+/// Bytes of its weights.
+pub const EMBEDDED_WEIGHT_BYTES: usize = embedded::WEIGHT_BYTES;
 
 /// A model with all that belongs to it.
 pub struct Loaded {
@@ -25,8 +27,6 @@ pub struct Loaded {
     pub default_prompt: Option<String>,
     /// The directory, or the name of the model inside the binary.
     pub id: String,
-    /// Whether it is the one inside the binary.
-    pub is_embedded: bool,
 }
 
 /// Why a model cannot be loaded. One line each.
@@ -148,7 +148,6 @@ fn load_dir(id: &str) -> Result<Loaded, ModelError> {
         prompts,
         default_prompt,
         id: id.to_owned(),
-        is_embedded: false,
     })
 }
 
