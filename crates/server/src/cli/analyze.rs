@@ -41,13 +41,13 @@ pub struct AnalyzeArgs {
     /// The file to read, `-` for standard input.
     file: PathBuf,
     /// Where to write, instead of standard output.
-    #[arg(long, short)]
+    #[arg(long, short, env = "PLIMSOLL_OUTPUT")]
     output: Option<PathBuf>,
     /// Go on where an earlier run into the same output stopped.
-    #[arg(long, requires = "output")]
+    #[arg(long, env = "PLIMSOLL_RESUME", requires = "output")]
     resume: bool,
     /// What to do with each line: words, entities, sentiment, embedding. By default all that the model can do.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, env = "PLIMSOLL_TASKS", value_delimiter = ',')]
     tasks: Vec<String>,
 }
 
