@@ -36,6 +36,8 @@ impl Tasks {
     pub const CLASSES: Tasks = Tasks(16);
     /// Entity spans from the token head.
     pub const ENTITIES: Tasks = Tasks(32);
+    /// The number of tokens alone (no encoder needed, and no slots for tokens beyond one sequence).
+    pub const TOKEN_COUNT: Tasks = Tasks(64);
 
     /// Both sets together.
     pub const fn with(self, other: Tasks) -> Tasks {
@@ -64,7 +66,7 @@ impl Tasks {
 
     /// True when the text has to be tokenised.
     pub const fn need_tokens(self) -> bool {
-        self.any(Tasks(2 | 4 | 8 | 16 | 32))
+        self.any(Tasks(2 | 4 | 8 | 16 | 32 | 64))
     }
 }
 

@@ -70,6 +70,7 @@ fn internal(_: LeaseError) -> JobError {
 }
 
 fn tokenize(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Result<(), JobError> {
+    let reads_tokens = work.options.tasks.without(Tasks::TOKEN_COUNT).need_tokens();
     let mut used = 0;
     for index in 0..work.inputs.len() {
         let mut input = work.inputs.get(index);
@@ -82,7 +83,7 @@ fn tokenize(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Result<(), 
             len: encoded.count as u32,
         };
         input.token_total = encoded.total as u32;
-        input.truncated = u32::from(encoded.truncated);
+        input.truncated = u32::from(encoded.truncated && reads_tokens);
         used += encoded.count;
         work.inputs.set(index, input);
     }

@@ -333,3 +333,18 @@ fn the_bill_sums_to_the_limit() {
     );
     assert_eq!(rig.engine.ledger().limit_bytes(), plan.request_slots_bytes);
 }
+
+#[test]
+fn counting_tokens_counts_them_all_and_truncates_nothing() {
+    let long = "a b c d e f g h i j ".repeat(20);
+    let mut rig = rig();
+    let answer = rig.answer(&long, JobOptions::new(Tasks::WORDS.with(Tasks::TOKEN_COUNT))).unwrap();
+    assert_eq!(answer.token_total(0), ids_of_any_length(&long));
+    assert!(!answer.truncated(0), "words have read the whole text");
+    let both = JobOptions::new(Tasks::EMBEDDING.with(Tasks::TOKEN_COUNT));
+    assert!(rig.answer(&long, both).unwrap().truncated(0), "the vector has not");
+}
+
+fn ids_of_any_length(text: &str) -> usize {
+    text.split_whitespace().count() + 2
+}
