@@ -251,3 +251,27 @@ fn files_that_are_not_tokenizers_are_refused_by_name() {
         })
     ));
 }
+
+/// Expected values from the Python package `tokenizers` 0.23.3.
+#[test]
+fn characters_spelled_in_bytes_keep_their_offsets() {
+    let bytes = (0..256).map(|byte| serde_json::json!([format!("<0x{byte:02X}>"), -9.0]));
+    let pieces = ["<unk>", "▁", "a", "b"]
+        .iter()
+        .zip([0.0, -1.0, -2.0, -2.0])
+        .map(|(piece, score)| serde_json::json!([piece, score]));
+    let file = serde_json::json!({
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true},
+        "model": {"type": "Unigram", "unk_id": 0, "byte_fallback": true, "vocab": pieces.chain(bytes).collect::<Vec<_>>()},
+    });
+    let tokenizer = Tokenizer::from_json(file.to_string().as_bytes()).expect("loads");
+    let mut buffers = Buffers::default();
+    let encoded = buffers.encode(&tokenizer, "a中é b").expect("encodes");
+    let spelled: Vec<u32> = [0xE4, 0xB8, 0xAD, 0xC3, 0xA9].map(|byte| 4 + byte).to_vec();
+    assert_eq!(
+        buffers.ids[..encoded.count],
+        [&[1, 2], &spelled[..], &[1, 3]].concat()
+    );
+    assert_eq!(buffers.starts[..encoded.count], [0, 0, 1, 1, 1, 1, 1, 6, 7]);
+    assert_eq!(buffers.ends[..encoded.count], [1, 1, 6, 6, 6, 6, 6, 7, 8]);
+}

@@ -5,7 +5,8 @@
 //! replaces one old character and removes the `n` after it.
 //!
 //! A text is normalised window by window. Windows are cut where no normalizer looks across: between two letters or digits that
-//! neither compose nor join into a grapheme. A window that finds no such place ends after [`WINDOW_CHARS_MAX`] characters.
+//! neither compose nor join into a grapheme. A window that finds no such place within [`WINDOW_CHARS_MAX`] characters ends before
+//! its last letter or digit that begins a grapheme, or its last grapheme; a longer grapheme is normalised in parts.
 
 pub(crate) mod compose;
 pub(crate) mod load;
@@ -14,6 +15,7 @@ pub(crate) mod stage;
 
 use crate::unicode::{ONIG_LETTER, ONIG_NUMBER, has};
 use stage::{Stage, State};
+use unicode_segmentation::GraphemeCursor;
 
 /// A character and the source bytes that it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,9 +100,11 @@ pub(crate) struct Chain {
     keeps_plain: bool,
 }
 
-/// Printable ASCII without two spaces in a row.
+/// Printable ASCII without two spaces in a row or a space at the end.
 fn is_plain(window: &[u8]) -> bool {
-    window.iter().all(|byte| matches!(byte, b' '..=b'~')) && !window.windows(2).any(|pair| pair == b"  ")
+    window.iter().all(|byte| matches!(byte, b' '..=b'~'))
+        && !window.windows(2).any(|pair| pair == b"  ")
+        && !window.ends_with(b" ")
 }
 
 /// Most stages in a chain.
@@ -211,7 +215,8 @@ impl<'w, 's> Walk<'w, 's> {
                 end: (at + c.len_utf8()) as u32,
             });
         }
-        if self.chain.keeps_plain && is_plain(&self.text.as_bytes()[start..end]) {
+        let holding = self.states.iter().any(State::is_holding);
+        if self.chain.keeps_plain && !holding && is_plain(&self.text.as_bytes()[start..end]) {
             return true;
         }
         let last = self.is_at_end();
@@ -235,16 +240,41 @@ impl<'w, 's> Walk<'w, 's> {
     }
 }
 
-/// Where the window that starts at `start` ends.
+/// Where the window that starts at `start` ends: between two characters that are [apart](is_apart); where no such place
+/// comes, before the last such character that begins a grapheme; else before the last grapheme.
 fn cut(text: &str, start: usize) -> usize {
+    let rest = &text[start..];
     let mut before = '\0';
-    for (count, (offset, c)) in text[start..].char_indices().enumerate() {
-        if count >= WINDOW_CHARS && (count >= WINDOW_CHARS_MAX || (is_apart(before) && is_apart(c))) {
+    for (count, (offset, c)) in rest.char_indices().enumerate() {
+        if count >= WINDOW_CHARS && is_apart(before) && is_apart(c) && begins_grapheme(rest, offset) {
             return start + offset;
+        }
+        if count == WINDOW_CHARS_MAX {
+            return start + last_cut(rest, offset);
         }
         before = c;
     }
     text.len()
+}
+
+/// The last tolerable cut of `rest` up to `end`.
+#[cold]
+fn last_cut(rest: &str, end: usize) -> usize {
+    let mut last_grapheme = None;
+    for (offset, c) in rest[..end].char_indices().rev() {
+        if offset > 0 && (last_grapheme.is_none() || is_apart(c)) && begins_grapheme(rest, offset) {
+            if is_apart(c) {
+                return offset;
+            }
+            last_grapheme = Some(offset);
+        }
+    }
+    last_grapheme.unwrap_or(end)
+}
+
+/// Whether a grapheme begins at `offset` of `rest`.
+fn begins_grapheme(rest: &str, offset: usize) -> bool {
+    GraphemeCursor::new(offset, rest.len(), true).is_boundary(rest, 0) == Ok(true)
 }
 
 /// Whether two such characters in a row never act on each other: letters and digits, but for the conjoining Hangul
@@ -257,3 +287,6 @@ fn is_apart(c: char) -> bool {
             && c != '\u{D4E}'
             && c != '\u{37A}')
 }
+
+#[cfg(test)]
+mod tests;

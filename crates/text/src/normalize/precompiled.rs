@@ -97,9 +97,9 @@ impl Precompiled {
 
     /// The rewrite of `chunk` as `(character, change)` in order; nothing is allocated.
     ///
-    /// A removal belongs to the entry before it. One that has none, at the start of the chunk, is lost, as in the
-    /// `tokenizers` crate at the start of a text: cut a text only where both neighbours are printable ASCII.
-    pub(crate) fn transform(&self, chunk: &str, push: &mut impl FnMut(char, isize)) {
+    /// A removal belongs to the entry before it. One that has none, at the start of the chunk, comes as `None` with how
+    /// many characters go: in the middle of a text they are passed over, at its start the `tokenizers` crate forgets them.
+    pub(crate) fn transform(&self, chunk: &str, push: &mut impl FnMut(Option<char>, isize)) {
         let mut out = Rewrite { held: None, push };
         let mut segment = 0;
         let mut plain_before = false;
@@ -116,7 +116,7 @@ impl Precompiled {
     }
 
     /// Rewrites what lies between two boundaries: nearly always one plain character.
-    fn segment(&self, segment: &str, out: &mut Rewrite<'_, impl FnMut(char, isize)>) {
+    fn segment(&self, segment: &str, out: &mut Rewrite<'_, impl FnMut(Option<char>, isize)>) {
         let mut chars = segment.chars();
         match (chars.next(), chars.as_str().is_empty()) {
             (Some(char), true) => self.char(char, out),
@@ -124,7 +124,7 @@ impl Precompiled {
         }
     }
 
-    fn graphemes(&self, segment: &str, out: &mut Rewrite<'_, impl FnMut(char, isize)>) {
+    fn graphemes(&self, segment: &str, out: &mut Rewrite<'_, impl FnMut(Option<char>, isize)>) {
         for grapheme in segment.graphemes(true) {
             if grapheme.len() < GRAPHEME_BYTES
                 && let Some(replacement) = self.lookup(grapheme.as_bytes())
@@ -138,7 +138,7 @@ impl Precompiled {
         }
     }
 
-    fn char(&self, char: char, out: &mut Rewrite<'_, impl FnMut(char, isize)>) {
+    fn char(&self, char: char, out: &mut Rewrite<'_, impl FnMut(Option<char>, isize)>) {
         match if self.is_replaced(char) {
             self.lookup_char(char)
         } else {
@@ -211,10 +211,10 @@ struct Rewrite<'p, P> {
     push: &'p mut P,
 }
 
-impl<P: FnMut(char, isize)> Rewrite<'_, P> {
+impl<P: FnMut(Option<char>, isize)> Rewrite<'_, P> {
     fn add(&mut self, char: char, change: isize) {
         if let Some((char, change)) = self.held.replace((char, change)) {
-            (self.push)(char, change);
+            (self.push)(Some(char), change);
         }
     }
 
@@ -225,14 +225,16 @@ impl<P: FnMut(char, isize)> Rewrite<'_, P> {
             self.add(char, isize::from(new >= old));
             new += 1;
         }
-        if let (Some((_, change)), true) = (&mut self.held, new < old) {
-            *change += new - old;
+        match &mut self.held {
+            _ if new >= old => {}
+            Some((_, change)) => *change += new - old,
+            None => (self.push)(None, old - new),
         }
     }
 
     fn finish(self) {
         if let Some((char, change)) = self.held {
-            (self.push)(char, change);
+            (self.push)(Some(char), change);
         }
     }
 }

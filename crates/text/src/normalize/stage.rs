@@ -35,6 +35,22 @@ pub(crate) enum Stage {
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct State {
     started: bool,
+    /// A run of the character that [`Pattern::Repeated`] looks for, at the end of the window before.
+    run: Option<Run>,
+}
+
+impl State {
+    /// Whether a character of the windows before is still to come.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.run.is_some()
+    }
+}
+
+/// A run of one character: its last, and whether that is the only one.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    last: Sourced,
+    single: bool,
 }
 
 /// The characters that a stage reads.
@@ -61,12 +77,15 @@ impl Stage {
         }
     }
 
-    /// Characters that are added once.
+    /// Characters that are added to a window at most, whatever its length.
     pub(crate) fn prefix(&self) -> usize {
-        if let Stage::Prepend(content) = self {
-            content.len()
-        } else {
-            0
+        match self {
+            Stage::Prepend(content) => content.len(),
+            Stage::Replace {
+                pattern: Pattern::Repeated(_),
+                content,
+            } => content.len().max(1),
+            _ => 0,
         }
     }
 
@@ -102,11 +121,22 @@ impl Stage {
             Stage::Decompose { compatible } => compose::decompose(window, new, *compatible),
             Stage::Compose { compatible } => compose::compose(window, new, *compatible),
             Stage::Strip { left, right } => strip(state, window, new, *left, *right),
-            Stage::Replace { pattern, content } => replace(old, new, pattern, content),
+            Stage::Replace {
+                pattern: Pattern::Literal(chars),
+                content,
+            } => replace(old, new, chars, content),
+            Stage::Replace {
+                pattern: Pattern::Repeated(c),
+                content,
+            } => squeeze(state, window, new, *c, content),
             Stage::Prepend(content) => prepend(state, window, new, content),
             Stage::Precompiled { map, .. } => {
                 let mut rewrite = Rewrite::new(window);
-                map.transform(window.source, &mut |c, change| new.push(rewrite.next(c, change)));
+                map.transform(window.source, &mut |c, change| match c {
+                    Some(c) => new.push(rewrite.next(c, change)),
+                    None if state.started => rewrite.pass(change),
+                    None => {}
+                });
             }
         }
         state.started |= new.len() > 0;
@@ -127,6 +157,11 @@ impl<'w, 's> Rewrite<'w, 's> {
             origin: window.origin,
             at: 0,
         }
+    }
+
+    /// Passes over so many old characters, which were removed.
+    fn pass(&mut self, removed: isize) {
+        self.at += removed.unsigned_abs();
     }
 
     #[inline]
@@ -166,31 +201,50 @@ fn strip(state: &State, window: &Window<'_, '_>, new: &mut Chars<'_>, left: bool
     }
 }
 
-fn replace(old: &Chars<'_>, new: &mut Chars<'_>, pattern: &Pattern, content: &[char]) {
+fn replace(old: &Chars<'_>, new: &mut Chars<'_>, pattern: &[char], content: &[char]) {
     let mut at = 0;
     while let Some(s) = old.get(at) {
-        let len = match pattern {
-            Pattern::Literal(chars) => {
-                let found = chars
-                    .iter()
-                    .enumerate()
-                    .all(|(i, c)| old.get(at + i).is_some_and(|s| s.c == *c));
-                if found { chars.len() } else { 0 }
-            }
-            Pattern::Repeated(c) => {
-                let len = (at..).map_while(|i| old.get(i)).take_while(|s| s.c == *c).count();
-                if len >= 2 { len } else { 0 }
-            }
-        };
-        if len == 0 {
+        let found = (at..)
+            .zip(pattern)
+            .all(|(at, c)| old.get(at).is_some_and(|s| s.c == *c));
+        if !found {
             new.push(s);
             at += 1;
             continue;
         }
         // What is inserted shares the source of the last character that it replaces.
-        at += len;
+        at += pattern.len();
         let source = old.get(at - 1).unwrap_or(s);
         content.iter().for_each(|&c| new.push(Sourced { c, ..source }));
+    }
+}
+
+/// Replaces runs of two or more `c`. A run at the end of a window is held until it is known where it ends.
+fn squeeze(state: &mut State, window: &Window<'_, '_>, new: &mut Chars<'_>, c: char, content: &[char]) {
+    let mut put = |run: Run| {
+        if run.single {
+            new.push(run.last);
+        } else {
+            content.iter().for_each(|&c| new.push(Sourced { c, ..run.last }));
+        }
+    };
+    let mut run = state.run.take();
+    for s in window.old.iter() {
+        if s.c == c {
+            let single = run.is_none();
+            run = Some(Run { last: s, single });
+        } else {
+            run.take().into_iter().for_each(&mut put);
+            put(Run {
+                last: s,
+                single: true,
+            });
+        }
+    }
+    if window.last {
+        run.into_iter().for_each(put);
+    } else {
+        state.run = run;
     }
 }
 

@@ -368,7 +368,9 @@ struct Sink<'k, 's, 't> {
     current: Sourced,
     current_end: usize,
     next: usize,
+    /// Where the last piece ended, and the source of its first character.
     from: usize,
+    start: u32,
 }
 
 impl<'k, 's, 't> Sink<'k, 's, 't> {
@@ -392,6 +394,7 @@ impl<'k, 's, 't> Sink<'k, 's, 't> {
             current_end: 0,
             next: from,
             from: 0,
+            start: first.start,
         };
         match prefix {
             Some(prefix) => sink.current_end = prefix.len_utf8(),
@@ -415,14 +418,17 @@ impl<'k, 's, 't> Sink<'k, 's, 't> {
 impl PieceSink for Sink<'_, '_, '_> {
     #[inline]
     fn piece(&mut self, id: u32, end: usize) {
-        while self.current_end <= self.from {
-            self.advance();
+        // A piece that ends where the last one did shares its bytes.
+        if end > self.from {
+            while self.current_end <= self.from {
+                self.advance();
+            }
+            self.start = self.current.start;
+            while self.current_end < end {
+                self.advance();
+            }
+            self.from = end;
         }
-        let start = self.current.start;
-        while self.current_end < end {
-            self.advance();
-        }
-        self.tokens.push(id, start, self.current.end);
-        self.from = end;
+        self.tokens.push(id, self.start, self.current.end);
     }
 }

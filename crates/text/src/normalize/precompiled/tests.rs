@@ -30,7 +30,9 @@ fn map() -> Precompiled {
 
 fn rewrite(map: &Precompiled, text: &str) -> Vec<(char, isize)> {
     let mut entries = Vec::new();
-    map.transform(text, &mut |char, change| entries.push((char, change)));
+    map.transform(text, &mut |char, change| {
+        entries.extend(char.map(|char| (char, change)))
+    });
     entries
 }
 

@@ -1,0 +1,78 @@
+//! Texts longer than a window that offer no good place to cut them.
+
+use super::*;
+use serde_json::{Value, json};
+
+/// The normalised characters of `text` with their sources.
+fn walk(normalizer: &Value, text: &str) -> Vec<(char, u32, u32)> {
+    let chain = Chain::from_json(normalizer).expect("the normalizer loads");
+    let words = chain.walk_words(text.len()) / 2;
+    let (mut a, mut b) = (vec![0; words], vec![0; words]);
+    let mut walk = Walk::new(
+        &chain,
+        text,
+        0..text.len(),
+        Chars::new(&mut a),
+        Chars::new(&mut b),
+    );
+    let mut out = Vec::new();
+    while walk.next_window() {
+        out.extend(walk.window().iter().map(|s| (s.c, s.start, s.end)));
+    }
+    out
+}
+
+fn precompiled() -> Value {
+    let golden: Value = serde_json::from_str(include_str!("precompiled/golden.json")).expect("is JSON");
+    json!({"type": "Precompiled", "precompiled_charsmap": golden["charsmap"]})
+}
+
+#[test]
+fn a_mark_is_not_cut_from_its_letter() {
+    // Marks at odd distances, so that a cut at any fixed place would part some pair.
+    let text = format!("a{}", "e\u{301}".repeat(3000));
+    for normalizer in [precompiled(), json!({"type": "NFC"})] {
+        let found = walk(&normalizer, &text);
+        let expected = (0..3000).map(|i| ('é', 1 + 3 * i, 2 + 3 * i));
+        assert_eq!(
+            found,
+            [('a', 0, 1)].into_iter().chain(expected).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn emoji_of_several_characters_stay_whole() {
+    let text = "👩‍👩‍👧‍👦".repeat(500);
+    let cuts: Vec<usize> =
+        std::iter::successors(Some(0), |&at| (at < text.len()).then(|| cut(&text, at))).collect();
+    assert!(
+        cuts.len() > 3 && cuts.iter().all(|at| at % "👩‍👩‍👧‍👦".len() == 0),
+        "{cuts:?}"
+    );
+}
+
+#[test]
+fn characters_that_are_removed_in_the_middle_of_a_text_keep_their_place() {
+    let text = format!("a{}b", "\u{1}".repeat(3000));
+    assert_eq!(walk(&precompiled(), &text), [('a', 0, 1), ('b', 3001, 3002)]);
+}
+
+#[test]
+fn a_run_of_spaces_longer_than_a_window_is_one_run() {
+    let replace =
+        |content: &str| json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": content});
+    let chain = json!({"type": "Sequence", "normalizers": [precompiled(), replace(" ")]});
+    let text = format!("a{}b{}", " ".repeat(3000), " ".repeat(3000));
+    for (normalizer, content) in [(chain, " "), (replace("▁▁"), "▁▁"), (replace(""), "")] {
+        let gap = |end: u32| content.chars().map(move |c| (c, end - 1, end));
+        let mut expected = vec![('a', 0, 1)];
+        expected.extend(gap(3001));
+        expected.push(('b', 3001, 3002));
+        expected.extend(gap(6002));
+        assert_eq!(walk(&normalizer, &text), expected);
+    }
+    let single = "! ".repeat(3000);
+    let found: String = walk(&replace("_"), &single).iter().map(|s| s.0).collect();
+    assert_eq!(found, single);
+}
