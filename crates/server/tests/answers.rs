@@ -123,6 +123,10 @@ impl Source for Made {
         4 + index
     }
 
+    fn token_total(&self, index: usize) -> usize {
+        4 + index
+    }
+
     fn truncated(&self, index: usize) -> bool {
         index == 1
     }

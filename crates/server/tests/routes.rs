@@ -347,6 +347,16 @@ fn an_answer_of_many_chunks_arrives_whole() {
         "{} rows",
         rows.len()
     );
+    let mut client = server.connect();
+    client.write("POST /embed_all HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
+    client.write("13\r\n{\"inputs\": \"a b c\"}\r\n0\r\n\r\n");
+    let reply = client.reply();
+    assert_eq!(
+        reply.status,
+        200,
+        "the longest body of this route would not fit, a shorter one does: {}",
+        reply.text()
+    );
     server.assert_empty();
 }
 

@@ -36,7 +36,7 @@ async fn result<S: Source>(source: &S, index: usize, tasks: Tasks, out: &mut Out
         out.raw(",").await;
     }
     out.raw("\"tokens\":").await;
-    out.uint(source.token_count(index)).await;
+    out.uint(source.token_total(index)).await;
     out.raw(if source.truncated(index) {
         ",\"truncated\":true}"
     } else {

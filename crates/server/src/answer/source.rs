@@ -31,6 +31,8 @@ pub trait Source: Send + Sync + 'static {
     fn tokens(&self, index: usize) -> TokensView<'_>;
     /// Tokens that were read.
     fn token_count(&self, index: usize) -> usize;
+    /// Tokens of the whole input.
+    fn token_total(&self, index: usize) -> usize;
     /// Whether something has not read the whole input.
     fn truncated(&self, index: usize) -> bool;
     /// Ascending byte ends of words that tile the text.
@@ -117,6 +119,10 @@ impl Source for Served {
 
     fn token_count(&self, index: usize) -> usize {
         self.answer.token_count(index)
+    }
+
+    fn token_total(&self, index: usize) -> usize {
+        self.answer.token_total(index)
     }
 
     fn truncated(&self, index: usize) -> bool {

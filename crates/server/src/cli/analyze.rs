@@ -283,7 +283,7 @@ async fn begin(app: &Arc<App>, tasks: Tasks, line: Line) -> Result<Pending, Line
         return failed(format!("not valid UTF-8 (byte {})", error.valid_up_to()));
     }
     let mut admission = app.engine.admit(Ask {
-        tasks: tasks.with(Tasks::TOKENS),
+        tasks: tasks.with(Tasks::TOKEN_COUNT),
         body_bytes: Some(bytes.len()),
     });
     let wait = std::time::Duration::from_nanos(admission.wait().0);
@@ -307,7 +307,7 @@ async fn begin(app: &Arc<App>, tasks: Tasks, line: Line) -> Result<Pending, Line
     }
     let options = JobOptions {
         prompt: app.abilities.default_prompt,
-        ..JobOptions::new(tasks.with(Tasks::TOKENS))
+        ..JobOptions::new(tasks.with(Tasks::TOKEN_COUNT))
     };
     Ok(Pending {
         end,

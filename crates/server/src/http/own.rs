@@ -19,7 +19,7 @@ pub const ROUTES: &[Route] = &[Route {
     path: "/v1/analyze",
     family: Family::Native,
     read: analyze::read,
-    tasks: |abilities| analyze::tasks(abilities).with(plimsoll_engine::Tasks::TOKENS),
+    tasks: |abilities| analyze::tasks(abilities).with(plimsoll_engine::Tasks::TOKEN_COUNT),
     purpose: "analysis",
 }];
 

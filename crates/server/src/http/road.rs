@@ -13,7 +13,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderValue, header};
 use http_body::Body as _;
-use plimsoll_engine::{Answer, Ask, Job, Nanos, Ticket};
+use plimsoll_engine::{Answer, Ask, Job, Nanos, Refusal, Ticket};
 use plimsoll_memory::PipelineScope;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -22,6 +22,9 @@ use super::problem::Problem;
 use crate::answer::{AnswerBody, Served, Source};
 use crate::app::App;
 use crate::wire::{self, Shape};
+
+/// The least that a body of undeclared length may come to.
+const UNDECLARED_BYTES_LEAST: usize = 4096;
 
 /// Answers one request.
 pub async fn travel(app: Arc<App>, route: Route, request: Request) -> Response {
@@ -57,20 +60,35 @@ async fn answer(app: &Arc<App>, route: &Route, began: Nanos, request: Request) -
     respond(app, shape, began, answer).await
 }
 
-/// Reserves the request's worst case, before a byte of its body is read (so also before `100 Continue` is sent).
+/// Reserves the request's worst case, before a byte of its body is read (so also before `100 Continue` is sent). A length that nobody
+/// declared is priced as the longest that could ever fit.
 async fn admit(app: &App, route: &Route, declared_bytes: Option<usize>) -> Result<Ticket, Problem> {
     let tasks = (route.tasks)(&app.abilities);
     if !app.abilities.tasks.has(tasks) {
         return Err(Problem::cannot_do(route.purpose));
     }
-    let mut admission = app.engine.admit(Ask {
+    let mut ask = Ask {
         tasks,
         body_bytes: declared_bytes,
-    });
+    };
+    loop {
+        match admit_as(app, ask).await {
+            Err(Refusal::TooLarge { body_bytes, .. })
+                if declared_bytes.is_none() && body_bytes > UNDECLARED_BYTES_LEAST =>
+            {
+                ask.body_bytes = Some(body_bytes / 2);
+            }
+            admitted => return Ok(admitted?),
+        }
+    }
+}
+
+async fn admit_as(app: &App, ask: Ask) -> Result<Ticket, Refusal> {
+    let mut admission = app.engine.admit(ask);
     let wait = std::time::Duration::from_nanos(admission.wait().0);
     match timeout(wait, counted(&mut admission)).await {
-        Ok(admitted) => Ok(admitted?),
-        Err(_) => Err(admission.give_up().into()),
+        Ok(admitted) => admitted,
+        Err(_) => Err(admission.give_up()),
     }
 }
 

@@ -65,7 +65,7 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
     }?;
     let options = JobOptions {
         prompt: abilities.default_prompt,
-        ..JobOptions::new(tasks.with(Tasks::TOKENS))
+        ..JobOptions::new(tasks.with(Tasks::TOKEN_COUNT))
     };
     Ok(Request {
         options,
