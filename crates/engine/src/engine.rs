@@ -365,6 +365,7 @@ fn tasks_of(model: &Model) -> Tasks {
     let info = model.info();
     let mut can = Tasks::WORDS
         .with(Tasks::TOKENS)
+        .with(Tasks::TOKEN_COUNT)
         .with(Tasks::TOKEN_EMBEDDINGS)
         .with(Tasks::EMBEDDING);
     if info.sequence_head.is_some() {
