@@ -1,0 +1,22 @@
+from joint import card
+
+
+def report():
+    entities = {"texts": 2, "spans": 3, "scores": {"PER": (1, 0.5, 0.6667), "all": (1, 0.5, 0.9123)}, "confusion": {"PER -> missed": 1}}
+    part = {
+        "sentiment": {"accuracy": 0.8765, "confusion": [[7, 1], [0, 8]], "calibration": [{"calibration error": 0.11}, {"calibration error": 0.022}]},
+        "entities": entities,
+        "entities without a prompt": entities,
+        "entities elsewhere": entities,
+        "closeness": {"cosine": {"all": 0.9812}, "spearman": {"zh": 0.96, "all": 0.9731}},
+    }
+    return {"test": part, "8 bits": part, "4 bits": part, "run": {"step": 5, "steps": 10, "seconds": 3600}, "layers": 6, "slots": 4}
+
+
+def test_the_card_has_the_measured_figures_beside_the_bars():
+    text = card.card(report())
+    assert "| sentiment, accuracy | 0.8765 | 0.88 |" in text
+    assert "| entities, exact-span micro-F1 | 0.9123 | 0.90 |" in text
+    assert "| embedding, Spearman of pairs, all | 0.9731 | 0.97 |" in text
+    assert "| PER -> missed | 1 |" in text
+    assert "step 5\nof 10, 1.0 hours" in text
