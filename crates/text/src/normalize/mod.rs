@@ -14,7 +14,8 @@ pub(crate) mod precompiled;
 pub(crate) mod stage;
 
 use crate::unicode::{ONIG_LETTER, ONIG_NUMBER, has};
-use stage::{Stage, State};
+use precompiled::Precompiled;
+use stage::{Pattern, Stage, State};
 use unicode_segmentation::GraphemeCursor;
 
 /// A character and the source bytes that it came from.
@@ -135,7 +136,7 @@ impl Chain {
     pub(crate) fn look_for_plain(&mut self) {
         let stateless = self.stages.iter().all(|stage| match stage {
             Stage::Decompose { .. } | Stage::Compose { .. } | Stage::Precompiled { .. } => true,
-            Stage::Replace { pattern, .. } => matches!(pattern, stage::Pattern::Repeated(' ')),
+            Stage::Replace { pattern, .. } => matches!(pattern, Pattern::Repeated(' ')),
             _ => false,
         });
         // Every pair of characters in a row, since a character map may hold pairs.
@@ -149,11 +150,40 @@ impl Chain {
             });
     }
 
+    /// The character map, when nothing but runs of spaces is changed beside it and it keeps printable ASCII.
+    pub(crate) fn character_map(&self) -> Option<&Precompiled> {
+        let [Stage::Precompiled { map, .. }, rest @ ..] = self.stages.as_slice() else {
+            return None;
+        };
+        let only_spaces = |stage: &Stage| {
+            matches!(
+                stage,
+                Stage::Replace {
+                    pattern: Pattern::Repeated(' '),
+                    ..
+                }
+            )
+        };
+        (self.keeps_plain && rest.iter().all(only_spaces)).then_some(map)
+    }
+
+    /// Whether the last normalizer makes one space of several.
+    pub(crate) fn squeezes_spaces(&self) -> bool {
+        matches!(self.stages.last(), Some(Stage::Replace { pattern: Pattern::Repeated(' '), content }) if content == &[' '])
+    }
+
     /// The normalised text of `text`, for patterns at load time.
     pub(crate) fn normalize(&self, text: &str) -> String {
         let words = self.chars_max(text.len().min(WINDOW_CHARS_MAX)) * SOURCED_WORDS;
         let (mut a, mut b) = (vec![0; words], vec![0; words]);
-        let mut walk = Walk::new(self, text, 0..text.len(), Chars::new(&mut a), Chars::new(&mut b));
+        let mut walk = Walk::new(
+            self,
+            text,
+            0..text.len(),
+            Chars::new(&mut a),
+            Chars::new(&mut b),
+            true,
+        );
         let mut out = String::new();
         while walk.next_window() {
             out.extend(walk.window().iter().map(|sourced| sourced.c));
@@ -168,18 +198,23 @@ pub(crate) struct Walk<'w, 's> {
     text: &'w str,
     from: usize,
     at: usize,
+    /// Where the characters stand that the next window's are said to come from: behind `at` by those that a character map
+    /// removed at the start of the text.
+    source: usize,
     states: [State; STAGES_MAX],
     now: Chars<'s>,
     other: Chars<'s>,
 }
 
 impl<'w, 's> Walk<'w, 's> {
+    /// `is_first`: nothing of this piece of text was walked over before.
     pub(crate) fn new(
         chain: &'w Chain,
         text: &'w str,
         range: std::ops::Range<usize>,
         now: Chars<'s>,
         other: Chars<'s>,
+        is_first: bool,
     ) -> Self {
         let text = &text[..range.end];
         Self {
@@ -187,7 +222,8 @@ impl<'w, 's> Walk<'w, 's> {
             text,
             from: range.start,
             at: range.start,
-            states: Default::default(),
+            source: range.start,
+            states: [State::new(!is_first); STAGES_MAX],
             now,
             other,
         }
@@ -207,18 +243,22 @@ impl<'w, 's> Walk<'w, 's> {
         let end = cut(self.text, start);
         self.at = end;
         self.now.truncate(0);
-        for (offset, c) in self.text[start..end].char_indices() {
-            let at = start + offset;
+        let sources = self.text[self.source..].char_indices();
+        for (c, (offset, source)) in self.text[start..end].chars().zip(sources) {
+            let at = self.source + offset;
             self.now.push(Sourced {
                 c,
                 start: at as u32,
-                end: (at + c.len_utf8()) as u32,
+                end: (at + source.len_utf8()) as u32,
             });
         }
+        let count = self.now.len();
         let holding = self.states.iter().any(State::is_holding);
         if self.chain.keeps_plain && !holding && is_plain(&self.text.as_bytes()[start..end]) {
+            self.pass_sources(count);
             return true;
         }
+        let lost = self.states[0].lost;
         let last = self.is_at_end();
         for (stage, state) in self.chain.stages.iter().zip(&mut self.states) {
             self.other.truncate(0);
@@ -231,7 +271,15 @@ impl<'w, 's> Walk<'w, 's> {
             stage.apply(state, &window, &mut self.other);
             std::mem::swap(&mut self.now, &mut self.other);
         }
+        self.pass_sources(count - (self.states[0].lost - lost));
         true
+    }
+
+    /// Moves the sources on by so many characters.
+    fn pass_sources(&mut self, count: usize) {
+        let rest = &self.text[self.source..];
+        let passed = rest.char_indices().nth(count);
+        self.source += passed.map_or(rest.len(), |(offset, _)| offset);
     }
 
     /// The characters of the window just read.

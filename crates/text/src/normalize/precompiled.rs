@@ -115,6 +115,14 @@ impl Precompiled {
         out.finish();
     }
 
+    /// Whether the first character of `text` is removed.
+    pub(crate) fn removes_first(&self, text: &str) -> bool {
+        let mut removes = false;
+        let first = text.graphemes(true).next().unwrap_or_default();
+        self.transform(first, &mut |char, _| removes |= char.is_none());
+        removes
+    }
+
     /// Rewrites what lies between two boundaries: nearly always one plain character.
     fn segment(&self, segment: &str, out: &mut Rewrite<'_, impl FnMut(Option<char>, isize)>) {
         let mut chars = segment.chars();
@@ -156,7 +164,8 @@ impl Precompiled {
         }
     }
 
-    fn lookup_char(&self, char: char) -> Option<&str> {
+    /// The replacement of a character that stands alone.
+    pub(crate) fn lookup_char(&self, char: char) -> Option<&str> {
         self.lookup(char.encode_utf8(&mut [0; 4]).as_bytes())
     }
 
@@ -198,7 +207,7 @@ fn malformed(what: &str) -> TokenizerError {
 
 /// Whether a grapheme always ends between this character and another plain one: neither extends, joins, prepends nor
 /// controls, nor is it half of a Hangul syllable (Unicode Annex 29; only ranges whose members all qualify, the common ones).
-fn is_plain(char: char) -> bool {
+pub(crate) fn is_plain(char: char) -> bool {
     matches!(char,
         ' '..='~' | '\u{a0}'..='\u{ac}' | '\u{ae}'..='\u{2ff}' | '\u{370}'..='\u{482}' | '\u{48a}'..='\u{52f}'
         | '\u{2010}'..='\u{2027}' | '\u{3001}'..='\u{3029}' | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}'

@@ -32,14 +32,24 @@ pub(crate) enum Stage {
 }
 
 /// What a stage remembers between windows.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct State {
     started: bool,
+    /// Characters that a character map removed before anything else came.
+    pub(super) lost: usize,
     /// A run of the character that [`Pattern::Repeated`] looks for, at the end of the window before.
     run: Option<Run>,
 }
 
 impl State {
+    pub(crate) fn new(started: bool) -> Self {
+        Self {
+            started,
+            lost: 0,
+            run: None,
+        }
+    }
+
     /// Whether a character of the windows before is still to come.
     pub(crate) fn is_holding(&self) -> bool {
         self.run.is_some()
@@ -135,7 +145,7 @@ impl Stage {
                 map.transform(window.source, &mut |c, change| match c {
                     Some(c) => new.push(rewrite.next(c, change)),
                     None if state.started => rewrite.pass(change),
-                    None => {}
+                    None => state.lost += change.unsigned_abs(),
                 });
             }
         }

@@ -14,6 +14,7 @@ fn walk(normalizer: &Value, text: &str) -> Vec<(char, u32, u32)> {
         0..text.len(),
         Chars::new(&mut a),
         Chars::new(&mut b),
+        true,
     );
     let mut out = Vec::new();
     while walk.next_window() {
@@ -56,6 +57,21 @@ fn emoji_of_several_characters_stay_whole() {
 fn characters_that_are_removed_in_the_middle_of_a_text_keep_their_place() {
     let text = format!("a{}b", "\u{1}".repeat(3000));
     assert_eq!(walk(&precompiled(), &text), [('a', 0, 1), ('b', 3001, 3002)]);
+}
+
+/// As in the `tokenizers` crate, which forgets them: all that follows is said to come from further ahead.
+#[test]
+fn characters_that_are_removed_at_the_start_shift_all_sources() {
+    for removed in [1, 2, 1500] {
+        let text = format!("{}{}", "\u{1}".repeat(removed), "b中".repeat(2000));
+        let starts: Vec<u32> = text.char_indices().map(|(at, _)| at as u32).collect();
+        let found = walk(&precompiled(), &text);
+        assert_eq!(found.len(), 4000);
+        assert!(
+            found.iter().zip(starts).all(|(found, start)| found.1 == start),
+            "{removed}"
+        );
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Any normalizers, any pre-tokenizers: window by window through a buffer that holds the word at hand.
 
+use super::direct::Words;
 use super::{Model, Tokenizer};
 use crate::EncodeError;
 use crate::model::PieceSink;
@@ -54,42 +55,70 @@ impl Tokenizer {
     ) -> Result<(), EncodeError> {
         let plan = Plan::new(&self.chain, text.len());
         let mut scratch = Scratch::unchecked(scratch);
-        let now = Chars::new(scratch.words(plan.window_words / 2));
-        let other = Chars::new(scratch.words(plan.window_words / 2));
-        let buffer = Chars::new(scratch.words(plan.buffer_chars * SOURCED_WORDS));
+        let now = scratch.words(plan.window_words / 2);
+        let other = scratch.words(plan.window_words / 2);
+        let buffer = scratch.words(plan.buffer_chars * SOURCED_WORDS);
         let word = scratch.bytes(plan.word_bytes);
-        let walk = Walk::new(&self.chain, text, range, now, other);
-        let out = Out {
+        let scratch = scratch.rest();
+        let mut out = Out {
             word,
-            scratch: scratch.rest(),
+            scratch,
             tokens,
         };
-        let mut segment = Segment {
-            tokenizer: self,
-            walk,
-            buffer,
-            out,
-            fresh: true,
-            before: None,
-            wait: 0,
-        };
-        segment.run()
+        let words = Words::new(self, text, range.end);
+        let mut at = range.start;
+        loop {
+            let mut end = range.end;
+            if let Some(words) = &words {
+                let first = text[at..end].chars().next();
+                let prefixed = at == range.start && first.is_some_and(|c| self.prefix(c, at).is_some());
+                let pairs = buffer.len() / 2 * 2;
+                at = words.encode(
+                    at,
+                    prefixed,
+                    bytemuck::cast_slice_mut(&mut buffer[..pairs]),
+                    &mut out,
+                )?;
+                end = words.next_break(at, at == range.start);
+            }
+            if at == range.end || out.tokens.done() {
+                return Ok(());
+            }
+            let is_first = at == range.start;
+            let (now, other) = (Chars::new(now), Chars::new(other));
+            let mut segment = Segment {
+                tokenizer: self,
+                walk: Walk::new(&self.chain, text, at..end, now, other, is_first),
+                buffer: Chars::new(buffer),
+                out: &mut out,
+                fresh: is_first,
+                before: None,
+                wait: 0,
+            };
+            segment.run()?;
+            at = end;
+        }
+    }
+
+    /// The character that is put before a piece.
+    fn prefix(&self, first: char, source: usize) -> Option<char> {
+        self.splitters.last()?.prefix(first, source as u32)
     }
 }
 
 /// Where words go.
-struct Out<'o, 's, 't> {
-    word: &'s mut [u8],
-    scratch: &'s mut [u8],
-    tokens: &'o mut Tokens<'t>,
+pub(super) struct Out<'o, 's, 't> {
+    pub(super) word: &'s mut [u8],
+    pub(super) scratch: &'s mut [u8],
+    pub(super) tokens: &'o mut Tokens<'t>,
 }
 
-struct Segment<'g, 's, 'o, 't> {
+struct Segment<'g, 's, 'o, 't, 'b> {
     tokenizer: &'g Tokenizer,
     walk: Walk<'g, 's>,
     /// Normalised characters that are not encoded yet.
     buffer: Chars<'s>,
-    out: Out<'o, 's, 't>,
+    out: &'g mut Out<'o, 'b, 't>,
     /// Whether the next word is the first of its piece.
     fresh: bool,
     /// The normalised character before the buffer.
@@ -114,7 +143,7 @@ struct Ready {
     token: Option<Found>,
 }
 
-impl Segment<'_, '_, '_, '_> {
+impl Segment<'_, '_, '_, '_, '_> {
     fn run(&mut self) -> Result<(), EncodeError> {
         loop {
             if self.buffer.len() < WORD_CHARS_MAX && self.walk.next_window() {

@@ -1,6 +1,7 @@
 //! Reads `tokenizer.json` and `vocab.txt`.
 
 use super::decode::Decoder;
+use super::direct::Direct;
 use super::{Model, Road, Tokenizer};
 use crate::TokenizerError;
 use crate::added::{Added, AddedTokens};
@@ -156,7 +157,14 @@ impl Parts {
             (Model::Bpe(_), _) if chain.is_empty() && splitters.len() == 1 => Road::Bytes,
             _ => Road::General,
         };
+        let looks_inside = normalized.longest() > 0;
+        let direct = if looks_inside {
+            None
+        } else {
+            Direct::new(&chain, &splitters, &model)
+        };
         Ok(Tokenizer {
+            direct,
             model,
             chain,
             splitters,

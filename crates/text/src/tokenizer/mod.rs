@@ -6,7 +6,8 @@
 //!
 //! Three roads lead through a text; which one is decided at load:
 //! BERT's normalizer, pre-tokenizer and WordPiece in one walk ([`crate::bert`]); byte-level BPE on the text's own
-//! bytes ([`bytes`]); anything else window by window ([`general`]).
+//! bytes ([`bytes`]); anything else window by window ([`general`]), with a shortcut for
+//! most Unigram words ([`direct`]).
 //!
 //! Known differences from the crate, both for the sake of bounded memory: a single word of more than
 //! [`general::WORD_CHARS_MAX`] characters, or of more than 64 KiB in byte-level BPE, is encoded in parts of that length, and
@@ -14,6 +15,7 @@
 
 mod bytes;
 mod decode;
+mod direct;
 mod encode;
 mod general;
 mod load;
@@ -27,6 +29,7 @@ use crate::template::Template;
 use crate::unigram::Unigram;
 use crate::wordpiece::WordPiece;
 use decode::Decoder;
+use direct::Direct;
 
 /// An immutable tokenizer, shared by all threads.
 ///
@@ -56,6 +59,7 @@ pub struct Tokenizer {
     template: Template,
     decoder: Decoder,
     road: Road,
+    direct: Option<Direct>,
 }
 
 #[derive(Debug)]

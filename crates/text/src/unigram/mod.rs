@@ -17,7 +17,7 @@ use crate::model::PieceSink;
 use crate::{EncodeError, TokenizerError};
 use serde_json::Value;
 use std::cmp::Reverse;
-use trie::Trie;
+use trie::{Place, Trie};
 
 /// Longest piece in bytes: lengths are kept in one byte.
 const PIECE_BYTES_MAX: usize = u8::MAX as usize;
@@ -26,7 +26,7 @@ const RING: usize = 256;
 /// Scores kept for a word shorter than this, which most are: less to clear.
 const SMALL_RING: usize = 32;
 /// What SentencePiece writes for a space: words begin with it.
-const WORD_START: char = '▁';
+pub(crate) const WORD_START: char = '▁';
 /// How much less than the worst piece an unknown character scores (`K_UNK_PENALTY`).
 const UNKNOWN_PENALTY: f64 = 10.0;
 const VOCABULARY_BYTES_MAX: usize = 256 << 20;
@@ -40,6 +40,8 @@ pub(crate) struct Unigram {
     scores: Box<[f64]>,
     unknown_score: f64,
     unknown_id: Option<u32>,
+    /// Where [`WORD_START`] leads, if any piece begins with it.
+    mark: Option<Place>,
     /// One bit for each piece that begins a word: alone it is not cut. Most English words are such a piece.
     whole: Box<[u64]>,
     /// Ids of `<0x00>` to `<0xFF>`, when unknown text is spelled in bytes and all of a text's bytes may have a piece.
@@ -95,8 +97,10 @@ impl Unigram {
             too_large("vocabulary text", text.len(), VOCABULARY_BYTES_MAX)?;
             starts.push(text.len() as u32);
         }
+        let trie = Trie::new(&sorted(pieces))?;
         let mut model = Self {
-            trie: Trie::new(&sorted(pieces))?,
+            mark: trie.walk(trie.root(), WORD_START.encode_utf8(&mut [0; 4]).as_bytes()),
+            trie,
             scores: pieces.iter().map(|&(_, score)| score).collect(),
             unknown_score: pieces.iter().fold(
                 f64::INFINITY,
@@ -130,9 +134,15 @@ impl Unigram {
         }
     }
 
-    /// The piece that `word` is, if it is never cut.
-    fn whole(&self, word: &[u8]) -> Option<u32> {
-        let id = self.trie.find(word)?;
+    /// The piece that [`WORD_START`] and `rest` are, if it is never cut.
+    #[inline]
+    pub(crate) fn whole_after_mark(&self, rest: &[u8]) -> Option<u32> {
+        self.whole(self.mark?, rest)
+    }
+
+    /// The piece that `word` is from this place on, if it is never cut.
+    fn whole(&self, from: Place, word: &[u8]) -> Option<u32> {
+        let id = self.trie.find_from(from, word)?;
         (self.whole[id as usize / 64] >> (id % 64) & 1 == 1).then_some(id)
     }
 
@@ -150,10 +160,20 @@ impl Unigram {
         sink: &mut S,
     ) -> Result<(), EncodeError> {
         let bytes = word.as_bytes();
-        if let Some(id) = self.whole(bytes) {
+        if let Some(id) = self.whole(self.trie.root(), bytes) {
             sink.piece(id, bytes.len());
             return Ok(());
         }
+        self.encode_bytes(bytes, scratch, sink)
+    }
+
+    /// As [`encode_word`](Self::encode_word), for the bytes of a word that was [looked up](Self::whole_after_mark) before.
+    pub(crate) fn encode_bytes<S: PieceSink>(
+        &self,
+        bytes: &[u8],
+        scratch: &mut [u8],
+        sink: &mut S,
+    ) -> Result<(), EncodeError> {
         let lens = &mut scratch[..bytes.len() + 1];
         self.best_path(bytes, lens)?;
         turn(lens);
@@ -196,20 +216,16 @@ impl Unigram {
             let char_bytes = utf8_len(lead);
             let mut known = false;
             let mut place = self.trie.root();
-            for (end, &byte) in word.iter().enumerate().skip(start) {
+            let places = word[start..].iter().zip(&mut lens[start + 1..]).zip(1..);
+            for ((&byte, best_len), len) in places {
                 let Some(next) = self.trie.step(place, byte) else {
                     break;
                 };
                 place = next;
                 if let Some(id) = self.trie.id(place) {
-                    let end = end + 1;
-                    better(
-                        &mut scores[end % SCORES],
-                        &mut lens[end],
-                        so_far + self.scores[id as usize],
-                        end - start,
-                    );
-                    known |= end - start == char_bytes;
+                    let score = so_far + self.scores[id as usize];
+                    better(&mut scores[(start + len) % SCORES], best_len, score, len);
+                    known |= len == char_bytes;
                 }
             }
             let end = start + char_bytes;

@@ -79,10 +79,19 @@ impl Trie {
     /// The id of exactly this key.
     #[inline]
     pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
-        let end = key
-            .iter()
-            .try_fold(self.root(), |place, &byte| self.step(place, byte))?;
-        self.id(end)
+        self.find_from(self.root(), key)
+    }
+
+    /// The id of the key that `rest` completes.
+    #[inline]
+    pub(super) fn find_from(&self, from: Place, rest: &[u8]) -> Option<u32> {
+        self.id(self.walk(from, rest)?)
+    }
+
+    /// Several bytes further.
+    #[inline]
+    pub(super) fn walk(&self, from: Place, bytes: &[u8]) -> Option<Place> {
+        bytes.iter().try_fold(from, |place, &byte| self.step(place, byte))
     }
 }
 
