@@ -14,6 +14,7 @@ use crate::normalize::precompiled::{Precompiled, is_plain};
 use crate::output::Tokens;
 use crate::pretokenize::Splitter;
 use crate::unigram::{Unigram, WORD_START};
+use std::ops::Range;
 
 const BMP: usize = 0x1_0000;
 
@@ -129,7 +130,7 @@ impl<'w> Words<'w> {
             let ends = bytes.get(end).is_none_or(|&byte| byte == b' ');
             match self.model.whole_after_mark(&bytes[start..end]) {
                 Some(id) if marked && ends && ascii > 0 => out.tokens.push(id, at as u32, end as u32),
-                _ => match self.render(at, start, marked, spans, out.word) {
+                _ => match self.render(at, start..end, marked, spans, out.word) {
                     Some((len, word_end)) => {
                         let mut sink = Spans {
                             spans,
@@ -151,23 +152,23 @@ impl<'w> Words<'w> {
         Ok(at)
     }
 
-    /// Writes the word at `at`, whose characters begin at `start`: its bytes, and where it ends in the text.
+    /// Writes the word at `at`, whose characters begin with those of `ascii`: its bytes, and where it ends in the text.
     fn render(
         &self,
         at: usize,
-        start: usize,
+        ascii: Range<usize>,
         marked: bool,
         spans: &mut [Span],
         word: &mut [u8],
     ) -> Option<(usize, usize)> {
         let mut put = Render { spans, word, len: 0 };
-        let mut chars = self.text[start..self.end]
-            .char_indices()
-            .map(|(i, c)| (start + i, c));
         if marked {
             let first = self.text[at..self.end].chars().next()?;
             put.char(WORD_START, at, at + first.len_utf8())?;
         }
+        put.ascii(&self.text.as_bytes()[ascii.clone()], ascii.start)?;
+        let rest = self.text[ascii.end..self.end].char_indices();
+        let mut chars = rest.map(|(i, c)| (ascii.end + i, c));
         let end = loop {
             let Some((from, c)) = chars.next() else {
                 break self.end;
@@ -188,7 +189,7 @@ impl<'w> Words<'w> {
             }
         };
         // Two spaces in a row are not words of their own.
-        (end > start || end == self.end).then_some((put.len, end))
+        (end > ascii.start || end == self.end).then_some((put.len, end))
     }
 }
 
@@ -200,6 +201,17 @@ struct Render<'r> {
 }
 
 impl Render<'_> {
+    /// Characters of a byte each that stand at `start` of the text; `None` when there is no room.
+    fn ascii(&mut self, chars: &[u8], start: usize) -> Option<()> {
+        let to = self.len + chars.len();
+        self.word.get_mut(self.len..to)?.copy_from_slice(chars);
+        for (span, at) in self.spans.get_mut(self.len..to)?.iter_mut().zip(start as u32..) {
+            *span = [at, at + 1];
+        }
+        self.len = to;
+        Some(())
+    }
+
     /// `None` when there is no room.
     #[inline]
     fn char(&mut self, c: char, start: usize, end: usize) -> Option<()> {

@@ -214,30 +214,23 @@ impl Unigram {
         while let Some(&lead) = word.get(start) {
             let so_far = scores[start % SCORES];
             let char_bytes = utf8_len(lead);
-            let mut known = false;
-            let mut place = self.trie.root();
-            let places = word[start..].iter().zip(&mut lens[start + 1..]).zip(1..);
-            for ((&byte, best_len), len) in places {
-                let Some(next) = self.trie.step(place, byte) else {
-                    break;
-                };
-                place = next;
+            let (char, rest) = word[start..].split_at(char_bytes);
+            let end = start + char_bytes;
+            let of_char = self.trie.walk(self.trie.root(), char);
+            let id = of_char.and_then(|place| self.trie.id(place));
+            let score = so_far + id.map_or(self.unknown_score, |id| self.scores[id as usize]);
+            if better(&mut scores[end % SCORES], &mut lens[end], score, char_bytes) && id.is_none() {
+                self.unknown_id.ok_or(EncodeError::NoUnknownToken)?;
+            }
+            let longer = rest.iter().zip(&mut lens[end + 1..]).zip(char_bytes + 1..);
+            let mut place = of_char;
+            for ((&byte, best_len), len) in longer {
+                place = place.and_then(|place| self.trie.step(place, byte));
+                let Some(place) = place else { break };
                 if let Some(id) = self.trie.id(place) {
                     let score = so_far + self.scores[id as usize];
                     better(&mut scores[(start + len) % SCORES], best_len, score, len);
-                    known |= len == char_bytes;
                 }
-            }
-            let end = start + char_bytes;
-            if !known
-                && better(
-                    &mut scores[end % SCORES],
-                    &mut lens[end],
-                    so_far + self.unknown_score,
-                    char_bytes,
-                )
-            {
-                self.unknown_id.ok_or(EncodeError::NoUnknownToken)?;
             }
             start = end;
         }
