@@ -266,12 +266,13 @@ impl Drop for Chunk {
             return;
         };
         let mut cell = self.engine.berths().lock(self.berth);
-        if cell.writing && cell.generation == self.generation {
-            if let Some(free) = cell.chunks.iter_mut().find(|slot| slot.is_none()) {
-                *free = Some((lease, held));
-                cell.wake();
-                return;
-            }
+        if cell.writing
+            && cell.generation == self.generation
+            && let Some(free) = cell.chunks.iter_mut().find(|slot| slot.is_none())
+        {
+            *free = Some((lease, held));
+            cell.wake();
+            return;
         }
         drop(cell);
         drop((lease, held));

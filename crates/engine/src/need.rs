@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn knowing_more_never_needs_more() {
-        for tasks in (0..64).map(|bits| tasks_of(bits)) {
+        for tasks in (0..64).map(tasks_of) {
             let before = Known::before_the_body(&LIMITS, tasks, 5000);
             let after = Known {
                 text_bytes: 4000,

@@ -81,16 +81,23 @@ pub(crate) fn draw(
     let usual = can
         .with(Tasks::WORDS)
         .without(Tasks::TOKEN_EMBEDDINGS.with(Tasks::TOKENS));
+    let lines = |limits: &Limits, limit_bytes: usize| {
+        let mut lines = fixed_lines(config, model, limits, text_scratch);
+        let longest = longest_need(limits, &rates, can.with(Tasks::WORDS), limit_bytes);
+        let tables = pools::bookkeeping_bytes(&longest, limits.chunk_bytes, limit_bytes, limits.requests_max);
+        lines.push(line("pool tables", 1, tables));
+        lines
+    };
+    let limit_bytes = config.memory_limit_bytes;
     loop {
-        let mut lines = fixed_lines(config, model, &limits, text_scratch);
-        let fixed: usize = lines.iter().map(BillLine::total_bytes).sum();
-        let slots = config.memory_limit_bytes.saturating_sub(fixed);
+        let mut lines_now = lines(&limits, limit_bytes);
+        let slots = limit_bytes.saturating_sub(total(&lines_now));
         let request_bytes = longest_bytes(&limits, &rates, usual);
         if request_bytes <= slots {
-            lines.push(line("request slots", 1, slots));
+            lines_now.push(line("request slots", 1, slots));
             let plan = Plan {
-                limit_bytes: config.memory_limit_bytes,
-                lines,
+                limit_bytes,
+                lines: lines_now,
                 request_slots_bytes: slots,
                 longest_request_bytes: request_bytes,
                 limits,
@@ -107,10 +114,15 @@ pub(crate) fn draw(
             });
         }
         if config.body_bytes_max.is_some() || limits.body_bytes_max / 2 < BODY_BYTES_LEAST {
-            return Err(too_small(config, weight_bytes(model), request_bytes, fixed));
+            let cost = |limit_bytes| total(&lines(&limits, limit_bytes)) + request_bytes;
+            return Err(too_small(limit_bytes, weight_bytes(model), request_bytes, cost));
         }
         limits.body_bytes_max /= 2;
     }
+}
+
+fn total(lines: &[BillLine]) -> usize {
+    lines.iter().map(BillLine::total_bytes).sum()
 }
 
 fn limits(config: &EngineConfig, model: &Model) -> Result<Limits, StartError> {
@@ -171,9 +183,18 @@ fn weight_bytes(model: &Model) -> usize {
     bytes.mapped + bytes.converted
 }
 
-fn too_small(config: &EngineConfig, weight_bytes: usize, request_bytes: usize, fixed: usize) -> StartError {
-    let needed_bytes = fixed + request_bytes;
-    let limit_bytes = config.memory_limit_bytes;
+/// Names the least limit that works. What is needed grows a little with the limit itself (tables of slots), so the least is where the
+/// two meet; climbing from below reaches it and cannot pass it.
+fn too_small(
+    limit_bytes: usize,
+    weight_bytes: usize,
+    request_bytes: usize,
+    cost: impl Fn(usize) -> usize,
+) -> StartError {
+    let mut needed_bytes = limit_bytes;
+    while cost(needed_bytes) > needed_bytes {
+        needed_bytes = cost(needed_bytes);
+    }
     StartError::LimitTooSmall {
         limit_bytes,
         needed_bytes,

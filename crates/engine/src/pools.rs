@@ -29,45 +29,19 @@ impl Pools {
         bytes_max: usize,
         requests_max: usize,
     ) -> Result<Pools, ReserveError> {
-        // A request leases one slot of a kind, and chunks.
-        let slots_max = requests_max * CHUNKS;
-        let clear = Clear::Never;
-        let config = |name, len: usize| PoolConfig {
-            name,
-            len_max: len.max(1),
-            bytes_max,
-            slots_max,
-            clear,
-        };
-        let configs = [
-            config("bodies", longest.body),
-            config("inputs", longest.inputs),
-            config("ids", longest.ids),
-            config("tokens", longest.tokens * TOKEN_BYTES),
-            config("words", longest.words),
-            config("labels", longest.labels * LABEL_BYTES),
-            config("features", longest.features),
-            config("answer chunks", chunk_bytes),
-        ];
-        let [bodies, inputs, ids, tokens, words, labels, features, chunks] = configs;
-        let bytes = [bodies, tokens, labels, chunks]
-            .iter()
-            .map(Pool::<u8>::reserve_bytes)
-            .sum::<usize>()
-            + [ids, words].iter().map(Pool::<u32>::reserve_bytes).sum::<usize>()
-            + Pool::<Input>::reserve_bytes(&inputs)
-            + Pool::<f32>::reserve_bytes(&features);
-        let reservation = Reservation::new(bytes)?;
+        let configs = configs(longest, chunk_bytes, bytes_max, requests_max);
+        let reservation = Reservation::new(configs.iter().map(Planned::reserve_bytes).sum())?;
         let cap = CommitCap::new(bytes_max);
+        let [bodies, inputs, ids, tokens, words, labels, features, chunks] = configs;
         Ok(Pools {
-            bodies: Pool::new(&reservation, &cap, bodies)?,
-            inputs: Pool::new(&reservation, &cap, inputs)?,
-            ids: Pool::new(&reservation, &cap, ids)?,
-            tokens: Pool::new(&reservation, &cap, tokens)?,
-            words: Pool::new(&reservation, &cap, words)?,
-            labels: Pool::new(&reservation, &cap, labels)?,
-            features: Pool::new(&reservation, &cap, features)?,
-            chunks: Pool::new(&reservation, &cap, chunks)?,
+            bodies: Pool::new(&reservation, &cap, bodies.config)?,
+            inputs: Pool::new(&reservation, &cap, inputs.config)?,
+            ids: Pool::new(&reservation, &cap, ids.config)?,
+            tokens: Pool::new(&reservation, &cap, tokens.config)?,
+            words: Pool::new(&reservation, &cap, words.config)?,
+            labels: Pool::new(&reservation, &cap, labels.config)?,
+            features: Pool::new(&reservation, &cap, features.config)?,
+            chunks: Pool::new(&reservation, &cap, chunks.config)?,
             cap,
         })
     }
@@ -76,6 +50,76 @@ impl Pools {
     pub(crate) fn cap(&self) -> &CommitCap {
         &self.cap
     }
+}
+
+/// Heap bytes of the tables that such pools keep of their slots.
+pub(crate) fn bookkeeping_bytes(
+    longest: &Need,
+    chunk_bytes: usize,
+    bytes_max: usize,
+    requests_max: usize,
+) -> usize {
+    configs(longest, chunk_bytes, bytes_max, requests_max)
+        .iter()
+        .map(Planned::bookkeeping_bytes)
+        .sum()
+}
+
+/// A pool to be, with the two sizes that follow from its element.
+struct Planned {
+    config: PoolConfig,
+    element: Element,
+}
+
+#[derive(Clone, Copy)]
+enum Element {
+    Byte,
+    Word,
+    Input,
+}
+
+impl Planned {
+    fn reserve_bytes(&self) -> usize {
+        match self.element {
+            Element::Byte => Pool::<u8>::reserve_bytes(&self.config),
+            Element::Word => Pool::<u32>::reserve_bytes(&self.config),
+            Element::Input => Pool::<Input>::reserve_bytes(&self.config),
+        }
+    }
+
+    fn bookkeeping_bytes(&self) -> usize {
+        match self.element {
+            Element::Byte => Pool::<u8>::bookkeeping_bytes(&self.config),
+            Element::Word => Pool::<u32>::bookkeeping_bytes(&self.config),
+            Element::Input => Pool::<Input>::bookkeeping_bytes(&self.config),
+        }
+    }
+}
+
+fn configs(longest: &Need, chunk_bytes: usize, bytes_max: usize, requests_max: usize) -> [Planned; 8] {
+    // A request leases one slot of a kind, and chunks.
+    let slots_max = requests_max * CHUNKS;
+    let clear = Clear::Never;
+    let planned = |name, element, len: usize| Planned {
+        config: PoolConfig {
+            name,
+            len_max: len.max(1),
+            bytes_max,
+            slots_max,
+            clear,
+        },
+        element,
+    };
+    [
+        planned("bodies", Element::Byte, longest.body),
+        planned("inputs", Element::Input, longest.inputs),
+        planned("ids", Element::Word, longest.ids),
+        planned("tokens", Element::Byte, longest.tokens * TOKEN_BYTES),
+        planned("words", Element::Word, longest.words),
+        planned("labels", Element::Byte, longest.labels * LABEL_BYTES),
+        planned("features", Element::Word, longest.features),
+        planned("answer chunks", Element::Byte, chunk_bytes),
+    ]
 }
 
 /// Exact bytes of the slots that `need` leases: what the door debits.

@@ -197,7 +197,7 @@ fn entities_of_a_long_text_come_from_windows_that_overlap() {
     assert!(answer.truncated(0), "the vector has read the first window only");
     let last = (0..answer.entity_count(0))
         .filter_map(|nth| answer.entity(0, nth))
-        .last()
+        .next_back()
         .unwrap();
     assert!(last.end > words.len() / 2, "the end of the text was read");
     let starts: Vec<usize> = (0..answer.entity_count(0))
@@ -338,11 +338,16 @@ fn the_bill_sums_to_the_limit() {
 fn counting_tokens_counts_them_all_and_truncates_nothing() {
     let long = "a b c d e f g h i j ".repeat(20);
     let mut rig = rig();
-    let answer = rig.answer(&long, JobOptions::new(Tasks::WORDS.with(Tasks::TOKEN_COUNT))).unwrap();
+    let answer = rig
+        .answer(&long, JobOptions::new(Tasks::WORDS.with(Tasks::TOKEN_COUNT)))
+        .unwrap();
     assert_eq!(answer.token_total(0), ids_of_any_length(&long));
     assert!(!answer.truncated(0), "words have read the whole text");
     let both = JobOptions::new(Tasks::EMBEDDING.with(Tasks::TOKEN_COUNT));
-    assert!(rig.answer(&long, both).unwrap().truncated(0), "the vector has not");
+    assert!(
+        rig.answer(&long, both).unwrap().truncated(0),
+        "the vector has not"
+    );
 }
 
 fn ids_of_any_length(text: &str) -> usize {

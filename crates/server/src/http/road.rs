@@ -23,6 +23,10 @@ use crate::answer::{AnswerBody, Served, Source};
 use crate::app::App;
 use crate::wire::{self, Shape};
 
+/// The longest refused body that is read to its end.
+const DISCARD_BYTES_MAX: u64 = 16 << 20;
+/// How long that may take.
+const DISCARD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 /// The least that a body of undeclared length may come to.
 const UNDECLARED_BYTES_LEAST: usize = 4096;
 
@@ -30,7 +34,9 @@ const UNDECLARED_BYTES_LEAST: usize = 4096;
 pub async fn travel(app: Arc<App>, route: Route, request: Request) -> Response {
     app.metrics.began(&route);
     let began = app.engine.now();
-    match answer(&app, &route, began, request).await {
+    let waits_to_send = request.headers().contains_key(header::EXPECT);
+    let mut body = request.into_body();
+    match answer(&app, &route, began, &mut body).await {
         Ok(response) => {
             app.metrics
                 .succeeded(&route, Nanos(app.engine.now().since(began)));
@@ -42,13 +48,15 @@ pub async fn travel(app: Arc<App>, route: Route, request: Request) -> Response {
                 .refusal()
                 .into_iter()
                 .for_each(|reason| app.metrics.refused(reason));
+            if !waits_to_send {
+                discard(&mut body).await;
+            }
             problem.into_response(route.family)
         }
     }
 }
 
-async fn answer(app: &Arc<App>, route: &Route, began: Nanos, request: Request) -> Result<Response, Problem> {
-    let body = request.into_body();
+async fn answer(app: &Arc<App>, route: &Route, began: Nanos, body: &mut Body) -> Result<Response, Problem> {
     let declared_bytes = body
         .size_hint()
         .exact()
@@ -58,6 +66,27 @@ async fn answer(app: &Arc<App>, route: &Route, began: Nanos, request: Request) -
     let (shape, job) = submit(app, route, ticket)?;
     let answer = counted(job).await?;
     respond(app, shape, began, answer).await
+}
+
+/// Reads what is left of a refused body and throws it away, within bounds. Most clients read no answer before they have sent all: to
+/// close on them would show them a broken pipe instead of the reason. Nothing is kept; who wants to know at once sends `Expect: 100-continue`.
+async fn discard(body: &mut Body) {
+    let declared = body.size_hint().exact();
+    if declared.is_some_and(|bytes| bytes > DISCARD_BYTES_MAX) {
+        return;
+    }
+    let read_all = async {
+        let mut left = DISCARD_BYTES_MAX;
+        while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+    };
+    // Out of time: the client is too slow to wait for, and the connection is closed on it.
+    let _ = timeout(DISCARD_TIME_MAX, read_all).await;
 }
 
 /// Reserves the request's worst case, before a byte of its body is read (so also before `100 Continue` is sent). A length that nobody
@@ -96,12 +125,12 @@ async fn admit_as(app: &App, ask: Ask) -> Result<Ticket, Refusal> {
 async fn receive(
     app: &App,
     mut ticket: Ticket,
-    mut body: Body,
+    body: &mut Body,
     declared_bytes: Option<usize>,
 ) -> Result<Ticket, Problem> {
     let deadline = Instant::now() + app.settings.body_timeout;
     loop {
-        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+        let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
         match timeout_at(deadline, frame).await {
             Err(_) => return Err(Problem::slow_body(ticket.body().len(), app.settings.body_timeout)),
             Ok(None) => return Ok(ticket),
