@@ -1,30 +1,10 @@
-//! Segmenting allocates nothing, in any mode. One test: the counter sees every thread of the process.
+//! Segmenting allocates nothing, in any mode.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
+use plimsoll_memory::alloc::{CountingAllocator, thread_counts};
 use plimsoll_text::segment::{SegmentMode, Segmenter};
 
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps GlobalAlloc's contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps GlobalAlloc's contract.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn segment_allocates_nothing() {
@@ -37,7 +17,7 @@ fn segment_allocates_nothing() {
     let longest = texts.iter().map(String::len).max().unwrap();
     let mut scratch = vec![0; segmenter.scratch_bytes(longest)];
     let mut ends = vec![0; longest];
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = thread_counts().allocations;
     let mut words = 0;
     for text in &texts {
         for mode in [
@@ -50,7 +30,7 @@ fn segment_allocates_nothing() {
                 .unwrap_or(0);
         }
     }
-    let after = ALLOCATIONS.load(Ordering::Relaxed);
+    let after = thread_counts().allocations;
     assert!(words > 1000);
     assert_eq!(after - before, 0);
 }

@@ -2,44 +2,22 @@
 
 mod tokenizer_common;
 
+use plimsoll_memory::alloc::{CountingAllocator, thread_counts};
 use plimsoll_text::{EncodeOptions, Truncation};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use tokenizer_common::{Buffers, NAMES, fixture, golden_texts};
 
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is handed to the system's allocator unchanged; counting in a thread-local without a destructor allocates
-// nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises about `layout` are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System.alloc` above, with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static COUNTING: CountingAllocator = CountingAllocator;
 
-fn allocations() -> usize {
-    ALLOCATIONS.with(Cell::get)
+fn allocations() -> u64 {
+    thread_counts().allocations
 }
 
 #[test]
 fn the_counter_counts() {
     let before = allocations();
     let boxed = std::hint::black_box(Box::new(1));
-    assert_eq!(allocations() - before, usize::from(*boxed == 1));
+    assert_eq!(allocations() - before, u64::from(*boxed == 1));
 }
 
 #[test]
