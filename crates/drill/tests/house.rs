@@ -9,8 +9,20 @@ const HOUSE: [(&str, &[&str]); 7] = [
     ("text", &[]),
     ("kernel", &[]),
     ("encoder", &["plimsoll-kernel", "plimsoll-memory"]),
-    ("engine", &["plimsoll-encoder", "plimsoll-memory", "plimsoll-text"]),
-    ("server", &["plimsoll-encoder", "plimsoll-engine", "plimsoll-memory", "plimsoll-text", "plimsoll-kernel"]),
+    (
+        "engine",
+        &["plimsoll-encoder", "plimsoll-memory", "plimsoll-text"],
+    ),
+    (
+        "server",
+        &[
+            "plimsoll-encoder",
+            "plimsoll-engine",
+            "plimsoll-memory",
+            "plimsoll-text",
+            "plimsoll-kernel",
+        ],
+    ),
     ("drill", &["plimsoll-engine"]),
 ];
 
@@ -37,7 +49,10 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 fn source(name: &str) -> Vec<(PathBuf, String)> {
     let files = rust_files(&root().join("crates").join(name).join("src"));
     assert!(!files.is_empty(), "crate {name} has no source");
-    files.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+    files
+        .into_iter()
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .collect()
 }
 
 /// Dependencies on crates of the house in `[dependencies]` (what tests use is their own affair).
@@ -45,14 +60,21 @@ fn house_dependencies(name: &str) -> Vec<String> {
     let manifest = fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")).unwrap();
     let section = manifest.split("[dependencies]").nth(1).unwrap_or("");
     let section = section.split("\n[").next().unwrap_or("");
-    let names = section.lines().filter_map(|line| line.split(['.', ' ', '=']).next());
-    names.filter(|name| name.starts_with("plimsoll-")).map(str::to_owned).collect()
+    let names = section
+        .lines()
+        .filter_map(|line| line.split(['.', ' ', '=']).next());
+    names
+        .filter(|name| name.starts_with("plimsoll-"))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
 fn every_crate_is_in_the_house() {
     let crates = fs::read_dir(root().join("crates")).unwrap();
-    let mut names: Vec<String> = crates.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = crates
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     let mut house: Vec<String> = HOUSE.iter().map(|(name, _)| name.to_string()).collect();
     names.sort();
     house.sort();
@@ -63,7 +85,10 @@ fn every_crate_is_in_the_house() {
 fn arrows_run_one_way() {
     for (name, allowed) in HOUSE {
         for dependency in house_dependencies(name) {
-            assert!(allowed.contains(&dependency.as_str()), "{name} depends on {dependency}");
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} depends on {dependency}"
+            );
         }
     }
 }
@@ -73,15 +98,32 @@ fn only_memory_and_kernel_hold_unsafe_code() {
     for (name, _) in HOUSE {
         let roots = ["lib.rs", "main.rs"].map(|file| root().join("crates").join(name).join("src").join(file));
         for path in roots.iter().filter(|path| path.exists()) {
-            let forbids = fs::read_to_string(path).unwrap().contains("#![forbid(unsafe_code)]");
-            assert_eq!(forbids, !["memory", "kernel"].contains(&name), "{}", path.display());
+            let forbids = fs::read_to_string(path)
+                .unwrap()
+                .contains("#![forbid(unsafe_code)]");
+            assert_eq!(
+                forbids,
+                !["memory", "kernel"].contains(&name),
+                "{}",
+                path.display()
+            );
         }
     }
 }
 
 #[test]
 fn the_engine_does_no_io_and_does_not_ask_the_time() {
-    let doors = ["std::fs", "std::net", "std::io", "std::thread", "std::process", "std::env", "Instant::now", "SystemTime", "println!"];
+    let doors = [
+        "std::fs",
+        "std::net",
+        "std::io",
+        "std::thread",
+        "std::process",
+        "std::env",
+        "Instant::now",
+        "SystemTime",
+        "println!",
+    ];
     for (path, text) in source("engine") {
         for door in doors {
             assert!(!text.contains(door), "{} uses {door}", path.display());

@@ -43,7 +43,8 @@ fn mixed(number: usize) -> (&'static str, Value) {
 #[test]
 fn thousands_of_mixed_requests_allocate_nothing_in_the_pipeline() {
     // PLIMSOLL_TEST_REQUESTS=110000 is the long run of CONTRIBUTING.md.
-    let requests: usize = std::env::var("PLIMSOLL_TEST_REQUESTS").map_or(4400, |count| count.parse().unwrap());
+    let requests: usize =
+        std::env::var("PLIMSOLL_TEST_REQUESTS").map_or(4400, |count| count.parse().unwrap());
     let server = Server::tiny();
     let mut client = server.connect();
     let mut refused = 0;
