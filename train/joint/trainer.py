@@ -1,6 +1,7 @@
 """The training: one student, three losses, a checkpoint every few minutes from which a run goes on exactly where it was."""
 
 import copy
+import signal
 import time
 from dataclasses import asdict, dataclass
 
@@ -92,7 +93,10 @@ class Trainer:
         return by_length(self.lengths, self.plan.batch_tokens, SEED + number)
 
     def run(self, minutes, save_seconds):
-        """Trains until the plan is done or the minutes are over; saves every `save_seconds` and at the end."""
+        """Trains until the plan is done, the minutes are over or the process is asked to end; saves every `save_seconds` and at the end."""
+        stopped = []
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.append(True))
         started = saved = reported = time.monotonic()
         before, sums = self.seconds, {}
         while self.step < self.steps:
@@ -104,7 +108,7 @@ class Trainer:
                 if now - reported > 30:
                     self.report(sums)
                     reported, sums = now, {}
-                if now - started > 60 * minutes:
+                if stopped or now - started > 60 * minutes:
                     return self.save()
                 if now - saved > save_seconds:
                     self.save()
