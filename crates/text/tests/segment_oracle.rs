@@ -30,7 +30,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 fn checksums_are_those_of_the_headers() {
     for (file, magic) in [(WORDS, b"PLMWORDS"), (HMM, b"PLMHMM\0\0")] {
         assert_eq!(&file[..8], magic);
-        assert_eq!(number(file, 8, 4), 1);
+        assert_eq!(number(file, 8, 4), 2);
         assert_eq!(number(file, 12, 4), u64::from(crc32(&file[HEADER_BYTES..])));
     }
 }
@@ -43,12 +43,12 @@ struct Dictionary {
 
 static DICTIONARY: LazyLock<Dictionary> = LazyLock::new(|| {
     let (weight_count, node_count) = (number(WORDS, 20, 4) as usize, number(WORDS, 24, 4) as usize);
-    let table_len: usize = 128 + 0x9FD5 - 0x4E00 + 1;
+    let table_len: usize = 128 + 0x9FD5 - 0x4E00 + 2;
     let weights_at = HEADER_BYTES + (2 * table_len).next_multiple_of(8);
     let nodes_at = weights_at + 8 * weight_count;
     let weight = |index: usize| f64::from_bits(number(WORDS, weights_at + 8 * index, 8));
     let mut char_of_code = HashMap::new();
-    for index in 0..table_len {
+    for index in 0..table_len - 1 {
         let c = if index < 128 {
             index as u32
         } else {
@@ -59,33 +59,26 @@ static DICTIONARY: LazyLock<Dictionary> = LazyLock::new(|| {
             char::from_u32(c).unwrap(),
         );
     }
-    let node = |index: usize| number(WORDS, nodes_at + 8 * index, 8);
-    let (base, check) = (
-        |bits: u64| (bits & 0xF_FFFF) as usize,
-        |bits: u64| (bits >> 20 & 0xF_FFFF) as usize,
-    );
+    let node = |index: usize| number(WORDS, nodes_at + 4 * index, 4) as usize;
+    let base = |index: usize| 2 * (node(index) & 0x7_FFFF);
+    let weight_index = |index: usize| node(index) >> 19;
+    let check = |index: usize| number(WORDS, nodes_at + 4 * node_count + 2 * index, 2) as usize;
     let code_count = number(WORDS, 16, 4) as usize;
+    let parents = (1..node_count).filter(|&index| base(index) != 0);
+    let parent_of_base: HashMap<usize, usize> = parents.map(|index| (base(index), index)).collect();
     let spell = |mut index: usize| {
         let mut word = Vec::new();
         while index >= code_count {
-            let parent = check(node(index));
-            word.push(char_of_code[&(index - base(node(parent)))]);
-            index = parent;
+            word.push(char_of_code[&check(index)]);
+            index = parent_of_base[&(index - check(index))];
         }
         word.push(char_of_code[&index]);
         word.reverse();
         word
     };
-    let used = |index: &usize| {
-        let bits = node(*index);
-        if *index < code_count {
-            bits >> 40 != 0 || base(bits) != 0
-        } else {
-            bits != 0
-        }
-    };
+    let used = |&index: &usize| node(index) != 0;
     let weights = (1..node_count).filter(used).map(|index| {
-        let weight_index = (node(index) >> 40) as usize;
+        let weight_index = weight_index(index);
         (spell(index), (weight_index != 0).then(|| weight(weight_index)))
     });
     Dictionary {

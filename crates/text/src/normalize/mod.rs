@@ -240,7 +240,7 @@ impl<'w, 's> Walk<'w, 's> {
             return false;
         }
         let start = self.at;
-        let end = cut(self.text, start);
+        let end = self.chain.cut(self.text, start);
         self.at = end;
         self.now.truncate(0);
         let sources = self.text[self.source..].char_indices();
@@ -288,36 +288,47 @@ impl<'w, 's> Walk<'w, 's> {
     }
 }
 
-/// Where the window that starts at `start` ends: between two characters that are [apart](is_apart); where no such place
-/// comes, before the last such character that begins a grapheme; else before the last grapheme.
-fn cut(text: &str, start: usize) -> usize {
-    let rest = &text[start..];
-    let mut before = '\0';
-    for (count, (offset, c)) in rest.char_indices().enumerate() {
-        if count >= WINDOW_CHARS && is_apart(before) && is_apart(c) && begins_grapheme(rest, offset) {
-            return start + offset;
-        }
-        if count == WINDOW_CHARS_MAX {
-            return start + last_cut(rest, offset);
-        }
-        before = c;
-    }
-    text.len()
-}
-
-/// The last tolerable cut of `rest` up to `end`.
-#[cold]
-fn last_cut(rest: &str, end: usize) -> usize {
-    let mut last_grapheme = None;
-    for (offset, c) in rest[..end].char_indices().rev() {
-        if offset > 0 && (last_grapheme.is_none() || is_apart(c)) && begins_grapheme(rest, offset) {
-            if is_apart(c) {
-                return offset;
+impl Chain {
+    /// Where the window that starts at `start` ends: between two characters that are [apart](is_apart); where no such place
+    /// comes, before the last such character that begins a grapheme; else before the last grapheme, if possible one that
+    /// is not removed, since a removal may change the source of what stands before it.
+    fn cut(&self, text: &str, start: usize) -> usize {
+        let rest = &text[start..];
+        let mut before = '\0';
+        for (count, (offset, c)) in rest.char_indices().enumerate() {
+            if count >= WINDOW_CHARS && is_apart(before) && is_apart(c) && begins_grapheme(rest, offset) {
+                return start + offset;
             }
-            last_grapheme = Some(offset);
+            if count == WINDOW_CHARS_MAX {
+                return start + self.last_cut(rest, offset);
+            }
+            before = c;
+        }
+        text.len()
+    }
+
+    /// The last tolerable cut of `rest` up to `end`.
+    #[cold]
+    fn last_cut(&self, rest: &str, end: usize) -> usize {
+        let (mut kept, mut last) = (None, None);
+        for (offset, c) in rest[..end].char_indices().rev() {
+            if offset > 0 && (kept.is_none() || is_apart(c)) && begins_grapheme(rest, offset) {
+                if is_apart(c) {
+                    return offset;
+                }
+                last = last.or(Some(offset));
+                kept = kept.or(Some(offset).filter(|_| !self.removes(c)));
+            }
+        }
+        kept.or(last).unwrap_or(end)
+    }
+
+    fn removes(&self, c: char) -> bool {
+        match self.stages.first() {
+            Some(Stage::Precompiled { map, .. }) => map.lookup_char(c) == Some(""),
+            _ => false,
         }
     }
-    last_grapheme.unwrap_or(end)
 }
 
 /// Whether a grapheme begins at `offset` of `rest`.

@@ -45,8 +45,9 @@ fn a_mark_is_not_cut_from_its_letter() {
 #[test]
 fn emoji_of_several_characters_stay_whole() {
     let text = "👩‍👩‍👧‍👦".repeat(500);
+    let chain = Chain::default();
     let cuts: Vec<usize> =
-        std::iter::successors(Some(0), |&at| (at < text.len()).then(|| cut(&text, at))).collect();
+        std::iter::successors(Some(0), |&at| (at < text.len()).then(|| chain.cut(&text, at))).collect();
     assert!(
         cuts.len() > 3 && cuts.iter().all(|at| at % "👩‍👩‍👧‍👦".len() == 0),
         "{cuts:?}"
@@ -57,6 +58,18 @@ fn emoji_of_several_characters_stay_whole() {
 fn characters_that_are_removed_in_the_middle_of_a_text_keep_their_place() {
     let text = format!("a{}b", "\u{1}".repeat(3000));
     assert_eq!(walk(&precompiled(), &text), [('a', 0, 1), ('b', 3001, 3002)]);
+}
+
+/// What is inserted takes the source of a removed character behind it, which must therefore be in the same window.
+#[test]
+fn a_removed_character_is_not_cut_from_what_it_changes() {
+    for lead in ["", "!"] {
+        let text = format!("{lead}{}", "™\u{1}".repeat(3000));
+        let pairs = (0..3000).map(|i| lead.len() as u32 + 4 * i);
+        let expected = pairs.flat_map(|at| [('T', at, at + 3), ('M', at + 3, at + 4)]);
+        let found = walk(&precompiled(), &text);
+        assert_eq!(found[lead.len()..], expected.collect::<Vec<_>>());
+    }
 }
 
 /// As in the `tokenizers` crate, which forgets them: all that follows is said to come from further ahead.

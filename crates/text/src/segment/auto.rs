@@ -8,7 +8,7 @@
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::block::{block_end, is_block_ascii, is_han_at, width};
-use super::jieba::cut_block;
+use super::jieba;
 use super::route::Window;
 use super::sink::EndSink;
 
@@ -36,7 +36,7 @@ pub(super) fn cut(text: &str, scratch: &mut [u8], sink: &mut EndSink<'_>) {
                 .take_while(|byte| byte.is_ascii())
                 .count();
         let (end, after) = block_limits(text, tail, block);
-        cut_block(&bytes[start..end], start, true, &mut window, scratch, sink);
+        jieba::cut(&text[start..end], start, true, &mut window, scratch, sink);
         if after > end {
             sink.extend_last(after);
         }

@@ -1,4 +1,4 @@
-//! jieba's character classes: what `re_han_default` joins into one block, and how a block's characters are read.
+//! jieba's character classes: what `re_han_default` joins into one block, and how characters become codes.
 //!
 //! A block holds only ASCII and characters of U+4E00..=U+9FD5, so each of its characters is one byte or three.
 
@@ -79,25 +79,21 @@ pub(super) fn width(lead: u8) -> usize {
 #[inline(always)]
 pub(super) fn code_at(text: &[u8], at: usize) -> (u16, usize) {
     match text[at..] {
-        [lead @ 0x80..=0xFF, second, third, ..] => (han_code(lead, second, third), 3),
+        [lead @ 0x80..=0xFF, second, third, ..] => (WORDS.han_code(code_point(lead, second, third)), 3),
         [lead, ..] => (WORDS.ascii_code(lead), 1),
         [] => (0, 1),
     }
 }
 
-/// Code and width of the block character that ends at `end` (above 0).
+/// Code and width of the character that ends at `end` (above 0), in valid UTF-8. The code is 0 outside of blocks.
 #[inline(always)]
 pub(super) fn code_before(text: &[u8], end: usize) -> (u16, usize) {
     match text[..end] {
-        [.., lead, second, third @ 0x80..=0xFF] => (han_code(lead, second, third), 3),
-        [.., last] => (WORDS.ascii_code(last), 1),
-        [] => (0, 1),
+        [.., lead @ 0xE0..=0xEF, second, third] => (WORDS.han_code(code_point(lead, second, third)), 3),
+        [.., last @ 0..=0x7F] => (WORDS.ascii_code(last), 1),
+        [.., 0xC0..=0xDF, _] => (0, 2),
+        _ => (0, 4),
     }
-}
-
-#[inline(always)]
-fn han_code(lead: u8, second: u8, third: u8) -> u16 {
-    WORDS.han_code(code_point(lead, second, third))
 }
 
 /// The code point of a character of three UTF-8 bytes.

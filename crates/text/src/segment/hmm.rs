@@ -9,7 +9,7 @@ use super::sink::EndSink;
 
 const FILE: &[u8] = include_bytes!("../../data/hmm.bin");
 const HEADER_BYTES: usize = 64;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 static TABLES: Tables = Tables::parse(FILE);
 
@@ -111,19 +111,15 @@ fn cut_ascii(text: &[u8], start: usize, end: usize, sink: &mut EndSink<'_>) {
     }
 }
 
-/// Back pointers of a character: set where the best predecessor is the second of the pair.
-const B_FROM_S: u8 = 1;
-const M_FROM_M: u8 = 2;
-const E_FROM_M: u8 = 4;
-const S_FROM_S: u8 = 8;
+/// States by number. A word ends after those of an odd number.
+const B: u8 = 0;
+const E: u8 = 1;
+const M: u8 = 2;
+const S: u8 = 3;
 
-#[derive(Clone, Copy)]
-enum State {
-    B,
-    E,
-    M,
-    S,
-}
+/// The best predecessors of a character's states, two bits for each state: those of B and S are E or S, those of E and M are
+/// B or M, so that one bit of each is known.
+const PREDECESSORS: u8 = E << (2 * B) | E << (2 * S);
 
 /// The model over `text[start..end]`, Han characters only.
 fn cut_han(text: &[u8], start: usize, end: usize, scratch: &mut [u8], sink: &mut EndSink<'_>) {
@@ -133,58 +129,47 @@ fn cut_han(text: &[u8], start: usize, end: usize, scratch: &mut [u8], sink: &mut
         return;
     }
     let pointers = &mut scratch[..count];
-    let last = forward(text, start, pointers);
+    let last = forward(&text[start..end], pointers);
     mark_ends(last, pointers);
     for (index, &is_end) in pointers.iter().enumerate() {
-        if is_end != 0 {
-            sink.push(start + 3 * (index + 1));
-        }
+        sink.push_if(is_end != 0, start + 3 * (index + 1));
     }
 }
 
 /// Fills the back pointers (the first character has none) and returns the best state of the last character.
-fn forward(text: &[u8], start: usize, pointers: &mut [u8]) -> State {
+fn forward(text: &[u8], pointers: &mut [u8]) -> u8 {
     let [eb, sb, bm, mm, be, me, es, ss] = TABLES.moves;
-    let emission = |index: usize| TABLES.emission(code_at(text, start + 3 * index).0);
-    let first = emission(0);
+    let mut emissions = text
+        .as_chunks::<3>()
+        .0
+        .iter()
+        .map(|c| TABLES.emission(code_at(c, 0).0));
+    let first = emissions.next().unwrap_or_default();
     let [mut b, mut e, mut m, mut s]: [f64; 4] =
         std::array::from_fn(|state| TABLES.start[state] + first[state]);
-    for (index, pointer) in pointers.iter_mut().enumerate().skip(1) {
-        let [to_b, to_e, to_m, to_s] = emission(index);
-        let (b_from_e, b_from_s) = (e + eb + to_b, s + sb + to_b);
-        let (m_from_b, m_from_m) = (b + bm + to_m, m + mm + to_m);
-        let (e_from_b, e_from_m) = (b + be + to_e, m + me + to_e);
-        let (s_from_e, s_from_s) = (e + es + to_s, s + ss + to_s);
-        let later = |first: f64, second: f64, bit: u8| {
-            if second >= first {
-                (second, bit)
-            } else {
-                (first, 0)
-            }
-        };
-        let (best_b, bit_b) = later(b_from_e, b_from_s, B_FROM_S);
-        let (best_m, bit_m) = later(m_from_b, m_from_m, M_FROM_M);
-        let (best_e, bit_e) = later(e_from_b, e_from_m, E_FROM_M);
-        let (best_s, bit_s) = later(s_from_e, s_from_s, S_FROM_S);
-        *pointer = bit_b | bit_m | bit_e | bit_s;
+    for (pointer, [to_b, to_e, to_m, to_s]) in pointers.iter_mut().skip(1).zip(emissions) {
+        let (best_b, bit_b) = later(e + eb + to_b, s + sb + to_b);
+        let (best_e, bit_e) = later(b + be + to_e, m + me + to_e);
+        let (best_m, bit_m) = later(b + bm + to_m, m + mm + to_m);
+        let (best_s, bit_s) = later(e + es + to_s, s + ss + to_s);
+        *pointer = PREDECESSORS | bit_b << 1 | bit_e << 3 | bit_m << 5 | bit_s << 7;
         (b, e, m, s) = (best_b, best_e, best_m, best_s);
     }
-    if s >= e { State::S } else { State::E }
+    if s >= e { S } else { E }
+}
+
+/// The better of two scores, and 1 if it is the second, which also wins a tie.
+#[inline(always)]
+fn later(first: f64, second: f64) -> (f64, u8) {
+    let best = if first > second { first } else { second };
+    (best, u8::from(second >= first))
 }
 
 /// Follows the back pointers from the last character, and replaces each by whether a word ends there.
-fn mark_ends(last: State, pointers: &mut [u8]) {
+fn mark_ends(last: u8, pointers: &mut [u8]) {
     let mut state = last;
     for pointer in pointers.iter_mut().rev() {
-        let bits = std::mem::replace(pointer, u8::from(matches!(state, State::E | State::S)));
-        state = match state {
-            State::B if bits & B_FROM_S != 0 => State::S,
-            State::B => State::E,
-            State::M if bits & M_FROM_M != 0 => State::M,
-            State::E if bits & E_FROM_M != 0 => State::M,
-            State::M | State::E => State::B,
-            State::S if bits & S_FROM_S != 0 => State::S,
-            State::S => State::E,
-        };
+        let predecessors = std::mem::replace(pointer, state & 1);
+        state = predecessors >> (2 * state) & 3;
     }
 }

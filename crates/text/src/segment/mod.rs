@@ -37,6 +37,7 @@ mod route;
 mod sink;
 mod words;
 
+use route::Window;
 use sink::EndSink;
 
 /// Which rules cut the text.
@@ -132,7 +133,7 @@ impl Segmenter {
         };
         let mut sink = EndSink::new(ends);
         match mode {
-            SegmentMode::Jieba { hmm } => jieba::cut(text, hmm, scratch, &mut sink),
+            SegmentMode::Jieba { hmm } => jieba::cut(text, 0, hmm, &mut Window::new(), scratch, &mut sink),
             SegmentMode::Auto => auto::cut(text, scratch, &mut sink),
         }
         sink.finish()

@@ -6,7 +6,7 @@ use super::SegmentError;
 pub(super) struct EndSink<'a> {
     ends: &'a mut [u32],
     count: usize,
-    /// Where the block being cut starts in the text; ends inside it are pushed relative to it.
+    /// Where the part being cut starts in the text; ends inside it are pushed relative to it.
     base: usize,
 }
 
@@ -25,12 +25,24 @@ impl<'a> EndSink<'a> {
     }
 
     /// A word ends at byte `end`, counted from the base. Texts are at most `u32::MAX` bytes, checked at the door.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, end: usize) {
+        self.push_if(true, end);
+    }
+
+    /// [`push`](Self::push), or nothing, without a branch.
+    #[inline(always)]
+    pub(super) fn push_if(&mut self, is_end: bool, end: usize) {
         if let Some(slot) = self.ends.get_mut(self.count) {
             *slot = (self.base + end) as u32;
         }
-        self.count += 1;
+        self.count += usize::from(is_end);
+    }
+
+    /// Takes back the last `count` words.
+    #[inline(always)]
+    pub(super) fn take_back(&mut self, count: usize) {
+        self.count -= count;
     }
 
     /// The word pushed last ends at `end` instead: a mark that follows belongs to it.
