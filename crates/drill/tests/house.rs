@@ -146,8 +146,18 @@ fn only_the_server_knows_the_wire() {
 fn files_can_be_read_in_one_sitting() {
     for (name, _) in HOUSE {
         for path in rust_files(&root().join("crates").join(name)) {
-            let lines = fs::read_to_string(&path).unwrap().lines().count();
-            assert!(lines <= LINES_MAX, "{} has {lines} lines", path.display());
+            let text = fs::read_to_string(&path).unwrap();
+            // Tables that a program writes are not read.
+            let written = text
+                .lines()
+                .next()
+                .is_some_and(|line| line.contains("do not edit"));
+            let lines = text.lines().count();
+            assert!(
+                written || lines <= LINES_MAX,
+                "{} has {lines} lines",
+                path.display()
+            );
         }
     }
 }
