@@ -26,13 +26,15 @@ import tempfile
 import zlib
 
 JIEBA = "jieba==0.42.1"
-VERSION = 1
+VERSION = 2
 MIN_FLOAT = -3.14e100
 HAN_FIRST, HAN_LAST = 0x4E00, 0x9FD5
 ASCII = 128
 # What jieba's re_han_default lets into a block: no other word can ever be met in the dictionary.
 BLOCK = re.compile(r"[\u4E00-\u9FD5a-zA-Z0-9+#&\._%\-]+\Z")
-BASE_BITS, CHECK_BITS, WEIGHT_BITS = 20, 20, 16
+BASE_BITS, WEIGHT_BITS = 19, 13
+SLOTS_MAX = 1 << BASE_BITS + 1  # bases are even, so one bit is not stored
+NO_CODE = 0xFFFF
 HEADER_BYTES = 64
 
 
@@ -62,7 +64,8 @@ def read_table(path):
 
 
 def number_characters(frequency, emit):
-    """Codes 1.. by falling use, so that what a text touches lies together; 0 is every other character."""
+    """Codes 2.. by falling use, so that what a text touches lies together. 1 is every other character of a block, 0 what
+    no block holds."""
     use = collections.Counter()
     for word, count in frequency.items():
         for char in word:
@@ -74,7 +77,7 @@ def number_characters(frequency, emit):
             if HAN_FIRST <= ord(char) <= HAN_LAST and char not in use:
                 best[char] = max(best[char], score)
     only_hmm = sorted(best, key=lambda char: (-best[char], char))
-    return {char: code for code, char in enumerate(in_words + only_hmm, 1)}
+    return {char: code for code, char in enumerate(in_words + only_hmm, 2)}
 
 
 def build_tree(frequency, codes):
@@ -107,17 +110,22 @@ def first_one(bits, start):
     return start + (rest & -rest).bit_length() - 1
 
 
-def fit(free, codes, start):
-    """The least base whose first child's slot is at or after `start` and whose slots are all free."""
+def fit(free, codes, start, taken):
+    """The least even base whose first child's slot is at or after `start`, whose slots are all free and which no other node
+    has taken."""
     span = codes[-1] - codes[0]
     window = 8192
+    even = ((1 << window) - 1) // 3  # every second bit, from the first
     while start < free.bit_length():
         near = free >> start & (1 << window + span) - 1
-        fits = near & (1 << window) - 1
+        fits = near & even << (codes[0] - start & 1)
         for code in codes:
             fits &= near >> code - codes[0]
-        if fits:
-            return first_one(fits, 0) + start - codes[0]
+        while fits:
+            base = first_one(fits, 0) + start - codes[0]
+            if base not in taken:
+                return base
+            fits &= fits - 1
         start += window
     raise ValueError(f"no base left for a node of {len(codes)} children")
 
@@ -125,14 +133,14 @@ def fit(free, codes, start):
 def lay_out(children, use, code_count):
     """Slots of a double array: a first character's slot is its code, any other's is its parent's base plus its code.
 
-    Nodes with many children choose first, among equals those of frequent words, so that these share cache lines.
-    The free slots are one big integer, so that all bases that fit a node are the `and` of that integer shifted by each
-    child's code.
+    No two parents share a base, so that a slot's own code tells whose child it is. Nodes with many children choose first,
+    among equals those of frequent words, so that these share cache lines. The free slots are one big integer, so that all
+    bases that fit a node are the `and` of that integer shifted by each child's code.
     """
-    slots = (1 << BASE_BITS) - code_count
-    free = (1 << slots) - (1 << code_count)
+    free = (1 << SLOTS_MAX) - (1 << code_count)
     slot = [0] * len(children)
     base = [0] * len(children)
+    taken = set()
     for code, child in children[0].items():
         slot[child] = code
     parents = (node for node in range(1, len(children)) if children[node])
@@ -144,16 +152,26 @@ def lay_out(children, use, code_count):
             break
         if len(codes) != width or width > 16:  # what was too tight for the last node may hold this one
             start, width = first_one(free, code_count), len(codes)
-        base[node] = fit(free, codes, start)
+        base[node] = fit(free, codes, start, taken)
+        taken.add(base[node])
         start = base[node] + codes[0]
-        taken = sum(1 << code for code in codes)
         for code in codes:
             slot[children[node][code]] = base[node] + code
-        free ^= taken << base[node]
-    holes = [index for index, bit in enumerate(bin(free)[:1:-1]) if bit == "1"]
-    for node, hole in zip((node for node in order if len(children[node]) == 1), holes, strict=False):
-        ((code, child),) = children[node].items()
-        slot[child], base[node] = hole, hole - code
+        free ^= sum(1 << code for code in codes) << base[node]
+    holes = ([], [])
+    for index, bit in enumerate(bin(free)[:1:-1]):
+        if bit == "1":
+            holes[index & 1].append(index)
+    for side in holes:
+        side.reverse()
+    for node in order:
+        if len(children[node]) == 1:
+            ((code, child),) = children[node].items()
+            side = holes[code & 1]
+            at = next(at for at in range(len(side) - 1, -1, -1) if side[at] - code not in taken)
+            slot[child] = side.pop(at)
+            base[node] = slot[child] - code
+            taken.add(base[node])
     return slot, base
 
 
@@ -164,7 +182,7 @@ def header(magic, body, *fields):
 
 def pack_words(frequency, total, codes):
     children, word = build_tree(frequency, codes)
-    code_count = len(codes) + 1
+    code_count = len(codes) + 2
     slot, base = lay_out(children, sum_use(children, word), code_count)
     log_total = math.log(total)
     # Weight 0 is that of no word at all, weight 1 what jieba gives a single character that is no word.
@@ -173,24 +191,25 @@ def pack_words(frequency, total, codes):
     ranked = sorted(common, key=lambda count: (-common[count], count))
     weights = [-math.inf, math.log(1) - log_total] + [math.log(count) - log_total for count in ranked]
     rank = {count: index for index, count in enumerate(ranked, 2)} | {0: 0}
-    parent = [0] * len(children)
-    for node, kids in enumerate(children):
-        for child in kids.values():
-            parent[child] = node
     node_count = max(code_count, max(slot) + 1)
-    nobody = (1 << CHECK_BITS) - 1
-    assert node_count < nobody and len(weights) < 1 << WEIGHT_BITS
-    nodes = [nobody << BASE_BITS] * code_count + [0] * (node_count - code_count)
-    for node in range(1, len(children)):
-        check = slot[parent[node]] if parent[node] else nobody
-        assert nodes[slot[node]] in (0, nobody << BASE_BITS)
-        nodes[slot[node]] = base[node] | check << BASE_BITS | rank[word[node]] << BASE_BITS + CHECK_BITS
-    table = [0] * (ASCII + HAN_LAST - HAN_FIRST + 1)
+    assert node_count <= SLOTS_MAX and len(weights) <= 1 << WEIGHT_BITS
+    nodes, checks = [0] * node_count, [NO_CODE] * node_count
+    for node, kids in enumerate(children):
+        assert base[node] % 2 == 0
+        nodes[slot[node]] = base[node] // 2 | rank[word[node]] << BASE_BITS
+        if node:
+            for code, child in kids.items():
+                assert checks[slot[child]] == NO_CODE
+                checks[slot[child]] = code
+    table = [0] * ASCII + [1] * (HAN_LAST - HAN_FIRST + 1) + [0]
+    for char in map(chr, range(ASCII)):
+        table[ord(char)] = int(bool(BLOCK.match(char)))
     for char, code in codes.items():
         table[ord(char) if ord(char) < ASCII else ASCII + ord(char) - HAN_FIRST] = code
     body = struct.pack(f"<{len(table)}H", *table)
     body += bytes(-len(body) % 8)
-    body += struct.pack(f"<{len(weights)}d", *weights) + struct.pack(f"<{node_count}Q", *nodes)
+    body += struct.pack(f"<{len(weights)}d", *weights)
+    body += struct.pack(f"<{node_count}I", *nodes) + struct.pack(f"<{node_count}H", *checks)
     longest_bytes = max(len(text.encode("utf-8")) for text in frequency)
     longest_chars = max(map(len, frequency))
     return header(b"PLMWORDS", body, code_count, len(weights), node_count, longest_bytes, longest_chars, len(frequency))
@@ -200,10 +219,10 @@ def pack_hmm(start, trans, emit, codes):
     """Start B E M S, then the eight allowed moves, then a row B E M S for each code."""
     moves = [trans[move[0]][move[1]] for move in ("EB", "SB", "BM", "MM", "BE", "ME", "ES", "SS")]
     body = struct.pack("<4d", *(start[state] for state in "BEMS")) + struct.pack("<8d", *moves)
-    body += struct.pack("<4d", *[MIN_FLOAT] * 4)
+    body += struct.pack("<8d", *[MIN_FLOAT] * 8)
     for char in codes:
         body += struct.pack("<4d", *(emit[state].get(char, MIN_FLOAT) for state in "BEMS"))
-    return header(b"PLMHMM\0\0", body, len(codes) + 1)
+    return header(b"PLMHMM\0\0", body, len(codes) + 2)
 
 
 def main():

@@ -152,7 +152,11 @@ fn forward(text: &[u8], pointers: &mut [u8]) -> u8 {
         let (best_e, bit_e) = later(b + be + to_e, m + me + to_e);
         let (best_m, bit_m) = later(b + bm + to_m, m + mm + to_m);
         let (best_s, bit_s) = later(e + es + to_s, s + ss + to_s);
-        *pointer = PREDECESSORS | bit_b << 1 | bit_e << 3 | bit_m << 5 | bit_s << 7;
+        *pointer = PREDECESSORS
+            | bit_b << (2 * B + 1)
+            | bit_e << (2 * E + 1)
+            | bit_m << (2 * M + 1)
+            | bit_s << (2 * S + 1);
         (b, e, m, s) = (best_b, best_e, best_m, best_s);
     }
     if s >= e { S } else { E }
