@@ -201,6 +201,8 @@ pub(crate) struct Walk<'w, 's> {
     /// Where the characters stand that the next window's are said to come from: behind `at` by those that a character map
     /// removed at the start of the text.
     source: usize,
+    /// Where the white space at the end of the text starts.
+    blank_from: usize,
     states: [State; STAGES_MAX],
     now: Chars<'s>,
     other: Chars<'s>,
@@ -223,6 +225,7 @@ impl<'w, 's> Walk<'w, 's> {
             from: range.start,
             at: range.start,
             source: range.start,
+            blank_from: text.trim_end().len(),
             states: [State::new(!is_first); STAGES_MAX],
             now,
             other,
@@ -267,6 +270,7 @@ impl<'w, 's> Walk<'w, 's> {
                 source: &self.text[start..end],
                 origin: self.from as u32,
                 last,
+                blank_after: end >= self.blank_from,
             };
             stage.apply(state, &window, &mut self.other);
             std::mem::swap(&mut self.now, &mut self.other);

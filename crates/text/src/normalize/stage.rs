@@ -72,6 +72,8 @@ pub(crate) struct Window<'w, 's> {
     pub(crate) origin: u32,
     /// Whether no window follows.
     pub(crate) last: bool,
+    /// Whether none follows, or none but of white space.
+    pub(crate) blank_after: bool,
 }
 
 impl Stage {
@@ -206,7 +208,7 @@ fn strip(state: &State, window: &Window<'_, '_>, new: &mut Chars<'_>, left: bool
             kept = new.len();
         }
     }
-    if right && window.last {
+    if right && window.blank_after {
         new.truncate(kept);
     }
 }

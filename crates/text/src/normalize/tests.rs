@@ -60,6 +60,18 @@ fn characters_that_are_removed_in_the_middle_of_a_text_keep_their_place() {
     assert_eq!(walk(&precompiled(), &text), [('a', 0, 1), ('b', 3001, 3002)]);
 }
 
+#[test]
+fn white_space_at_both_ends_is_stripped_whatever_its_length() {
+    let strip = json!({"type": "Strip", "strip_left": true, "strip_right": true});
+    for space in [" ", "\t\u{3000}"] {
+        let space = space.repeat(2000);
+        let text = format!("{space}a{space}b{space}");
+        let found: String = walk(&strip, &text).iter().map(|s| s.0).collect();
+        assert_eq!(found, format!("a{space}b"));
+        assert!(walk(&strip, &space).is_empty());
+    }
+}
+
 /// What is inserted takes the source of a removed character behind it, which must therefore be in the same window.
 #[test]
 fn a_removed_character_is_not_cut_from_what_it_changes() {

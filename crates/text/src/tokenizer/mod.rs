@@ -9,11 +9,10 @@
 //! bytes ([`bytes`]); anything else window by window ([`general`]), with a shortcut for
 //! most Unigram words ([`direct`]).
 //!
-//! Known differences from the crate, all for the sake of bounded memory: a single word of more than
+//! Known differences from the crate, all but the last for the sake of bounded memory: a single word of more than
 //! [`general::WORD_CHARS_MAX`] characters, or of more than 64 KiB in byte-level BPE, is encoded in parts of that length; a
-//! grapheme, or white space that `Strip` takes off the end, of more than
-//! [`WINDOW_CHARS_MAX`](crate::normalize::WINDOW_CHARS_MAX) characters is normalised in parts; truncation and padding settings in
-//! the file are not looked at.
+//! grapheme of more than [`WINDOW_CHARS_MAX`](crate::normalize::WINDOW_CHARS_MAX) characters is normalised in parts;
+//! truncation and padding settings in the file are not looked at.
 
 mod bytes;
 mod decode;
