@@ -1,4 +1,4 @@
-"""The training: one student, three losses, a checkpoint every few minutes from which a run goes on exactly where it was."""
+"""The training: one student, five losses, a checkpoint every few minutes from which a run goes on exactly where it was."""
 
 import copy
 import signal
@@ -11,6 +11,9 @@ from torch.nn import functional as F
 from . import SEED, items, say, write_atomically
 from .batches import by_length
 from .model import embedding, new_student
+
+# Fewer have too few pairs for a variance.
+PAIRED_TEXTS_MIN = 4
 
 
 @dataclass
@@ -28,6 +31,7 @@ class Plan:
     entity_weight: float = 1.0
     sentiment_weight: float = 1.0
     vector_weight: float = 10.0
+    pairs_weight: float = 2.0
     states_weight: float = 1.0
     teacher_texts: int = 98_000
     limit: int | None = None
@@ -54,10 +58,21 @@ def losses(student, batch):
         found["sentiment"] = F.cross_entropy(sentiment_logits[known].float(), batch.sentiment[known]) * known.float().mean()
     if len(batch.taught):
         taught = hidden[batch.taught].float()
-        found["vector"] = (1 - (embedding(taught) * F.normalize(batch.vectors, dim=-1)).sum(-1)).mean()
+        vectors, answers = embedding(taught), F.normalize(batch.vectors, dim=-1)
+        found["vector"] = (1 - (vectors * answers).sum(-1)).mean()
+        if len(vectors) >= PAIRED_TEXTS_MIN:
+            found["pairs"] = pairs_loss(vectors, answers)
         # The first token is the sentiment head's and owes the teacher nothing but its share of the mean.
         found["states"] = F.mse_loss(taught[:, 1:], batch.states[:, 1:]) / batch.states[:, 1:].var()
     return found
+
+
+def pairs_loss(vectors, answers):
+    """Squared distance of the similarities of all pairs to the teacher's, in units of their variance: the teacher's lie close
+    together, so that a vector may be near its own and the order of the pairs lost all the same."""
+    rows, columns = torch.triu_indices(len(vectors), len(vectors), 1)
+    found, wanted = (vectors @ vectors.T)[rows, columns], (answers @ answers.T)[rows, columns]
+    return F.mse_loss(found, wanted) / wanted.var()
 
 
 def groups(student, plan):
