@@ -22,6 +22,7 @@ mod config;
 mod engine;
 mod error;
 mod gate;
+pub mod govern;
 mod heads;
 mod inputs;
 mod need;
