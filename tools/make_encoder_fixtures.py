@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes small random models of every family and head, with what PyTorch computes for them, to testdata/encoder.
 
-    pip install torch transformers safetensors
+    pip install torch transformers safetensors tokenizers
     python3 tools/make_encoder_fixtures.py testdata/encoder
 
 Each directory is a Hugging Face model directory plus `expected.json`: batches of token ids and, for each sequence, hidden states and whatever
@@ -28,7 +28,7 @@ from transformers import (
 )
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from encoder_fixtures import q4, spans  # noqa: E402
+from encoder_fixtures import characters, q4, spans  # noqa: E402
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 SIDES = {"bert": (32, 4), "distilbert": (32, 2), "roberta": (24, 3), "xlm-roberta": (20, 2)}
@@ -82,6 +82,12 @@ def variants(out):
     for dtype, name in [(torch.float16, "bert-f16"), (torch.bfloat16, "bert-bf16")]:
         save(out / name, AutoModel.from_config(config("bert")), dtype)
     q4.save(out / "bert-q4-heads", AutoModel.from_config(config("bert")), LABELS, expected)
+    torch.manual_seed(300)
+    small = BertConfig(
+        vocab_size=VOCABULARY, max_position_embeddings=POSITIONS, initializer_range=0.2, hidden_size=16,
+        num_attention_heads=2, num_hidden_layers=1, intermediate_size=16,
+    )  # fmt: skip
+    characters.save(out / "bert-characters", AutoModel.from_config(small).eval(), shake)
 
 
 def sequences(family):

@@ -58,6 +58,9 @@ pub(crate) struct PlimsollSequence {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlimsollToken {
     pub(crate) id2label: BTreeMap<String, String>,
+    /// Rows of labels that a piece has: with more than one, they label its characters.
+    #[serde(default)]
+    pub(crate) slots: Option<usize>,
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,7 @@ use crate::config::{self, Config, PlimsollHeads};
 use crate::error::LoadError;
 use crate::hidden::Hidden;
 use crate::info::{Family, Pooling, SequenceHeadInfo};
-use crate::spans::Labels;
+use crate::spans::{CharacterLabels, Labels};
 use crate::weights::{Binder, Floats, Group, Store};
 
 /// Floats of a vector that exist at once.
@@ -45,6 +45,8 @@ pub(crate) struct SequenceHead {
 pub(crate) struct TokenHead {
     output: Dense,
     pub(crate) labels: Labels,
+    /// How its rows label the characters inside pieces, when they do.
+    pub(crate) characters: Option<CharacterLabels>,
 }
 
 #[derive(Debug, Default)]
@@ -102,7 +104,7 @@ impl Heads {
                 return Err(twice("token"));
             }
             let labels = config::ordered_labels("config.json", head.id2label.clone())?;
-            self.token = Some(TokenHead::bind(config, TOKEN, Some(labels), binder)?);
+            self.token = Some(TokenHead::bind_slots(config, labels, head.slots, binder)?);
         }
         Ok(())
     }
@@ -253,7 +255,38 @@ impl TokenHead {
     ) -> Result<TokenHead, LoadError> {
         let labels = labels_of(name, labels, binder)?;
         let output = Dense::bind(name, labels.len(), config.hidden, binder)?;
-        Ok(TokenHead { output, labels })
+        Ok(TokenHead {
+            output,
+            labels,
+            characters: None,
+        })
+    }
+
+    fn bind_slots(
+        config: &Config,
+        labels: Vec<String>,
+        slots: Option<usize>,
+        binder: &mut Binder,
+    ) -> Result<TokenHead, LoadError> {
+        let slots = slots.unwrap_or(1);
+        if slots == 1 {
+            return TokenHead::bind(config, TOKEN, Some(labels), binder);
+        }
+        let labels = Labels::new(labels);
+        let characters = CharacterLabels::new(&labels, slots).ok_or_else(|| LoadError::Config {
+            file: "config.json",
+            reason: format!("token_classifier has {slots} slots: 2 to 16 need the labels O and B-, M-, E-, S- of each of 1 to 16 kinds"),
+        })?;
+        Ok(TokenHead {
+            output: Dense::bind(TOKEN, slots * labels.len(), config.hidden, binder)?,
+            labels,
+            characters: Some(characters),
+        })
+    }
+
+    /// Rows of labels that each token has.
+    fn slots(&self) -> usize {
+        self.characters.as_ref().map_or(1, CharacterLabels::slots)
     }
 
     /// Writes each token's most probable label and its probability.
@@ -285,6 +318,24 @@ impl TokenHead {
         }
     }
 
+    /// Writes the log-probabilities of all labels of each token and slot.
+    pub(crate) fn log_probabilities(
+        &self,
+        kernel: Kernel,
+        store: &Store,
+        rows: &[f32],
+        width: usize,
+        out: &mut [f32],
+    ) {
+        self.logits(kernel, store, rows, width, out);
+        for row in out.chunks_exact_mut(self.labels.len()) {
+            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f32 = row.iter().map(|logit| (logit - largest).exp()).sum();
+            let shift = largest + sum.ln();
+            row.iter_mut().for_each(|logit| *logit -= shift);
+        }
+    }
+
     /// Writes the probabilities of all labels of each token.
     pub(crate) fn probabilities(
         &self,
@@ -294,10 +345,15 @@ impl TokenHead {
         width: usize,
         out: &mut [f32],
     ) {
+        self.logits(kernel, store, rows, width, out);
+        kernel.softmax(out, self.labels.len());
+    }
+
+    fn logits(&self, kernel: Kernel, store: &Store, rows: &[f32], width: usize, out: &mut [f32]) {
         let shape = plimsoll_kernel::LinearShape {
             rows: rows.len() / width,
             inputs: width,
-            outputs: self.labels.len(),
+            outputs: self.slots() * self.labels.len(),
         };
         let (weight, bias) = (store.floats(&self.output.weight), store.floats(&self.output.bias));
         kernel.linear(
@@ -308,7 +364,6 @@ impl TokenHead {
             shape,
             plimsoll_kernel::Epilogue::Store,
         );
-        kernel.softmax(out, self.labels.len());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::spans::Labels;
+use crate::spans::{CharacterLabels, Labels};
 
 /// The architectures that are understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,8 @@ pub struct ModelInfo {
     pub sequence_head: Option<SequenceHeadInfo>,
     /// The labels of the head over tokens, when there is one.
     pub token_head: Option<Labels>,
+    /// When that head labels the characters inside pieces, how.
+    pub character_labels: Option<CharacterLabels>,
     /// Where the weights are.
     pub weight_bytes: WeightBytes,
     /// Type of most weights as the file has them: `float32`, `float16`, `bfloat16` or `q4_0`.

@@ -43,7 +43,8 @@
 //!
 //! with the tensors `plimsoll.sequence_classifier.weight` `[labels, hidden]` and `.bias`, optionally before them
 //! `plimsoll.sequence_classifier.dense.weight` `[hidden, hidden]` and `.bias` followed by `activation`, and
-//! `plimsoll.token_classifier.weight` and `.bias`. `pooling` (`cls` by default, `mean`, `lasttoken`, `max`), `activation`
+//! `plimsoll.token_classifier.weight` and `.bias`. With `"slots": n` the token head labels the characters inside pieces: its
+//! labels are `O` and `B-`, `M-`, `E-`, `S-` of each kind, its weight is `[n * labels, hidden]`, row `slot * labels + label`. `pooling` (`cls` by default, `mean`, `lasttoken`, `max`), `activation`
 //! (none by default) and `problem_type` may be left out.
 #![forbid(unsafe_code)]
 

@@ -109,6 +109,7 @@ impl Model {
             normalize: modules.normalize,
             sequence_head: heads.sequence.as_ref().map(|head| head.info.clone()),
             token_head: heads.token.as_ref().map(|head| head.labels.clone()),
+            character_labels: heads.token.as_ref().and_then(|head| head.characters.clone()),
             weight_bytes,
             dtype,
         };
@@ -227,7 +228,7 @@ impl Model {
     /// Writes the most probable label and its probability for each token of the range.
     ///
     /// # Panics
-    /// When there is no token head, the range is not within `hidden`, or a slice has another length.
+    /// When there is no token head, when it labels characters ([`Model::label_characters`]), the range is not within `hidden`, or a slice has another length.
     pub fn label_tokens(
         &self,
         hidden: &Hidden<'_>,
@@ -236,6 +237,7 @@ impl Model {
         scores: &mut [f32],
     ) {
         let head = self.heads.token.as_ref().expect("the model has a token head");
+        assert!(head.characters.is_none(), "the token head labels characters");
         assert_eq!(
             [labels.len(), scores.len()],
             [tokens.len(); 2],
@@ -249,11 +251,28 @@ impl Model {
     /// [`Aggregation::Average`](crate::spans::Aggregation::Average) reads.
     ///
     /// # Panics
-    /// When there is no token head, the range is not within `hidden`, or `out` has another length.
+    /// As [`Model::label_tokens`], or when `out` has another length.
     pub fn label_probabilities(&self, hidden: &Hidden<'_>, tokens: Range<usize>, out: &mut [f32]) {
         let head = self.heads.token.as_ref().expect("the model has a token head");
+        assert!(head.characters.is_none(), "the token head labels characters");
         assert_eq!(out.len(), tokens.len() * head.labels.len(), "probabilities");
         head.probabilities(self.kernel, &self.store, hidden.rows(tokens), hidden.width(), out);
+    }
+
+    /// Writes log-probabilities `[tokens, slots, labels]` of a head that labels the characters inside pieces: what
+    /// [`CharacterLabels::decode`](crate::spans::CharacterLabels::decode) reads.
+    ///
+    /// # Panics
+    /// When there is no such head ([`ModelInfo::character_labels`]), the range is not within `hidden`, or `out` has another length.
+    pub fn label_characters(&self, hidden: &Hidden<'_>, tokens: Range<usize>, out: &mut [f32]) {
+        let head = self.heads.token.as_ref().expect("the model has a token head");
+        let rules = head
+            .characters
+            .as_ref()
+            .expect("the token head labels characters");
+        let floats = tokens.len() * rules.slots() * head.labels.len();
+        assert_eq!(out.len(), floats, "log-probabilities");
+        head.log_probabilities(self.kernel, &self.store, hidden.rows(tokens), hidden.width(), out);
     }
 }
 

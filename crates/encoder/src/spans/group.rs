@@ -51,6 +51,37 @@ pub fn entities(
     Ok(groups.count)
 }
 
+/// As [`entities`] for parts of a text that are labelled one by one, as characters are: each an [`EntitySpan`] with the index
+/// of its own label.
+///
+/// # Errors
+/// [`SpanError::OutputTooSmall`] when there are more entities than `out` is long.
+///
+/// # Panics
+/// When a label is not among `labels`.
+pub fn join(
+    labels: &Labels,
+    parts: impl IntoIterator<Item = EntitySpan>,
+    out: &mut [EntitySpan],
+) -> Result<usize, SpanError> {
+    let mut groups = Groups {
+        labels,
+        open: None,
+        out,
+        count: 0,
+    };
+    for part in parts {
+        groups.push(Unit {
+            label: part.label as usize,
+            score: part.score,
+            start: part.start,
+            end: part.end,
+        })?;
+    }
+    groups.close()?;
+    Ok(groups.count)
+}
+
 fn check(labels: &Labels, tokens: &TokenLabels<'_>, aggregation: Aggregation) -> Result<(), SpanError> {
     let count = tokens.labels.len();
     let by_words = !matches!(aggregation, Aggregation::None | Aggregation::Simple);

@@ -5,6 +5,9 @@
 //! hold `E-`, `S-` or `M-` (BIOES, BMES) are read by their own rules, which the pipeline does not know: `M-` continues like
 //! `I-`, `E-` continues and closes, `S-` opens and closes.
 //!
+//! Where pieces are longer than a character and text has no spaces, a head may label the characters inside pieces instead:
+//! [`Characters`] says which of its rows each one reads, [`CharacterLabels::decode`] finds the best legal sequence, [`join`] makes entities of it.
+//!
 //! ```
 //! use plimsoll_encoder::spans::{Aggregation, EntitySpan, Labels, TokenLabels, entities};
 //! let labels = Labels::new(["O", "B-PER", "I-PER"].map(String::from).to_vec());
@@ -24,11 +27,15 @@
 //! # Ok::<(), plimsoll_encoder::spans::SpanError>(())
 //! ```
 
+mod bmes;
+mod characters;
 mod group;
 mod labels;
 mod words;
 
-pub use group::entities;
+pub use bmes::{CharacterLabels, Step};
+pub use characters::{Character, Characters, Pieces, Taken};
+pub use group::{entities, join};
 pub use labels::Labels;
 pub use words::{is_subword_by_length, is_subword_by_space};
 
