@@ -382,6 +382,7 @@ fn rates_of(model: &Model) -> Rates {
     Rates {
         hidden: info.hidden,
         classes: info.sequence_head.as_ref().map_or(0, |head| head.labels.len()),
+        characters: info.character_labels.is_some(),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use plimsoll_encoder::{Hidden, Model};
+use plimsoll_encoder::{Hidden, Model, ModelInfo};
 
+use crate::characters;
 use crate::config::Limits;
 use crate::pass::Part;
 use crate::request::Tasks;
@@ -14,21 +15,32 @@ pub(crate) struct Staging {
     vector: Vec<f32>,
     labels: Vec<u16>,
     scores: Vec<f32>,
+    /// Of the characters inside tokens, for models that label those.
+    log_probabilities: Vec<f32>,
 }
 
 impl Staging {
-    pub(crate) fn new(limits: &Limits, hidden: usize) -> Staging {
+    pub(crate) fn new(limits: &Limits, info: &ModelInfo) -> Staging {
         let tokens = limits.tokens_max;
         Staging {
-            vector: vec![0.0; hidden],
+            vector: vec![0.0; info.hidden],
             labels: vec![0; tokens],
             scores: vec![0.0; tokens],
+            log_probabilities: vec![0.0; tokens * character_floats(info)],
         }
     }
 
-    pub(crate) fn bytes(limits: &Limits, hidden: usize) -> usize {
-        hidden * size_of::<f32>() + limits.tokens_max * (size_of::<u16>() + size_of::<f32>())
+    pub(crate) fn bytes(limits: &Limits, info: &ModelInfo) -> usize {
+        let token_bytes = size_of::<u16>() + size_of::<f32>() * (1 + character_floats(info));
+        info.hidden * size_of::<f32>() + limits.tokens_max * token_bytes
     }
+}
+
+/// Log-probabilities that one token has.
+fn character_floats(info: &ModelInfo) -> usize {
+    info.character_labels
+        .as_ref()
+        .map_or(0, |rules| rules.slots() * rules.labels())
 }
 
 /// Runs the heads that `work` asks for over one of its sequences.
@@ -50,7 +62,12 @@ pub(crate) fn run(model: &Model, hidden: &Hidden<'_>, part: &Part, work: &mut Wo
         }
     }
     if tasks.has(Tasks::ENTITIES) {
-        label(model, hidden, part, work, staging);
+        match &model.info().character_labels {
+            Some(rules) => {
+                characters::label(model, rules, hidden, part, work, &mut staging.log_probabilities)
+            }
+            None => label(model, hidden, part, work, staging),
+        }
     }
 }
 

@@ -35,6 +35,8 @@ plimsoll_memory::pod_struct! {
         pub(crate) windows: u32,
         /// Its words in the word slot.
         pub(crate) words: Span,
+        /// Its labelled tokens, or characters, in the label slot.
+        pub(crate) labels: Span,
         /// Its entity spans in the label slot.
         pub(crate) entities: Span,
         /// Its token vectors in the feature slot, counted in rows.

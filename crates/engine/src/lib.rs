@@ -17,6 +17,7 @@
 
 mod answer;
 mod berth;
+mod characters;
 mod clock;
 mod config;
 mod engine;

@@ -24,6 +24,8 @@ pub(crate) struct Rates {
     pub(crate) hidden: usize,
     /// Scores of the sequence head, 0 without one.
     pub(crate) classes: usize,
+    /// Whether the token head labels the characters inside tokens.
+    pub(crate) characters: bool,
 }
 
 /// Lengths of the slots that a request leases, in elements of their kind.
@@ -39,7 +41,7 @@ pub(crate) struct Need {
     pub(crate) tokens: usize,
     /// Words.
     pub(crate) words: usize,
-    /// Tokens with labels.
+    /// Tokens, or characters, with labels.
     pub(crate) labels: usize,
     /// Features (f32).
     pub(crate) features: usize,
@@ -111,7 +113,11 @@ pub(crate) fn need(limits: &Limits, rates: &Rates, tasks: Tasks, known: Known) -
         } else {
             0
         },
-        labels: if tasks.has(Tasks::ENTITIES) { tokens } else { 0 },
+        labels: match tasks.has(Tasks::ENTITIES) {
+            false => 0,
+            true if rates.characters => known.text_bytes,
+            true => tokens,
+        },
         features,
         chunks: CHUNKS,
     }
@@ -146,6 +152,7 @@ mod tests {
     const RATES: Rates = Rates {
         hidden: 384,
         classes: 2,
+        characters: false,
     };
 
     #[test]
@@ -166,6 +173,17 @@ mod tests {
         );
         assert_eq!(long.tokens, 32 * 512);
         assert_eq!(long.features, 32 * 384);
+    }
+
+    #[test]
+    fn a_character_takes_a_byte_at_least() {
+        let rates = Rates {
+            characters: true,
+            ..RATES
+        };
+        let known = Known::before_the_body(&LIMITS, Tasks::ENTITIES, 5000);
+        assert_eq!(need(&LIMITS, &rates, Tasks::ENTITIES, known).labels, 5000);
+        assert_eq!(need(&LIMITS, &rates, Tasks::EMBEDDING, known).labels, 0);
     }
 
     #[test]

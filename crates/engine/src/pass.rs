@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use plimsoll_encoder::Batch;
+use plimsoll_encoder::{Batch, ModelInfo};
 
 use crate::config::Limits;
 use crate::engine::Engine;
@@ -20,10 +20,10 @@ pub(crate) fn sequences_max(limits: &Limits) -> usize {
 }
 
 /// Bytes of the tables of one worker.
-pub(crate) fn table_bytes(limits: &Limits, hidden: usize) -> usize {
+pub(crate) fn table_bytes(limits: &Limits, info: &ModelInfo) -> usize {
     let tokens = limits.batch_tokens_max * (size_of::<u32>() + size_of::<u8>());
     let sequences = sequences_max(limits) * (size_of::<u32>() + size_of::<Part>() + size_of::<u32>());
-    tokens + sequences + Staging::bytes(limits, hidden)
+    tokens + sequences + Staging::bytes(limits, info)
 }
 
 /// One sequence of a pass and where it came from.

@@ -153,7 +153,7 @@ fn fixed_lines(
     text_scratch: &dyn Fn(usize) -> usize,
 ) -> Vec<BillLine> {
     let arena_bytes = model.forward_scratch(batch_shape(limits)).bytes();
-    let tables_bytes = pass::table_bytes(limits, model.info().hidden);
+    let tables_bytes = pass::table_bytes(limits, model.info());
     let place_bytes = size_of::<std::sync::Mutex<Cell>>() + 4 * size_of::<u32>();
     let mut lines = config.fixed.clone();
     lines.extend([

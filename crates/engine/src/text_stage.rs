@@ -4,6 +4,7 @@ use plimsoll_memory::LeaseError;
 use plimsoll_text::segment::SegmentMode;
 use plimsoll_text::{EncodeError, EncodeOptions, Encoded, TokenSlots, Truncation};
 
+use crate::characters;
 use crate::config::Stage;
 use crate::engine::{Engine, content};
 use crate::error::JobError;
@@ -254,10 +255,9 @@ fn segment(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Result<(), J
 /// needed now that all is counted.
 fn lay_out(engine: &Engine, work: &mut Work) -> Result<(), JobError> {
     let tasks = work.options.tasks;
-    let (mut sequences, mut tokens, mut rows) = (0, 0, 0);
+    let (mut sequences, mut labels, mut rows) = (0, 0, 0);
     for index in 0..work.inputs.len() {
         let mut input = work.inputs.get(index);
-        tokens += input.tokens.len as usize;
         if !tasks.need_encoder() {
             continue;
         }
@@ -266,11 +266,15 @@ fn lay_out(engine: &Engine, work: &mut Work) -> Result<(), JobError> {
         if windows.more && tasks.without(Tasks::ENTITIES).need_encoder() {
             input.truncated = 1;
         }
-        input.windows = if tasks.has(Tasks::ENTITIES) {
-            windows.count as u32
-        } else {
-            1
-        };
+        input.windows = 1;
+        if tasks.has(Tasks::ENTITIES) {
+            input.windows = windows.count as u32;
+            input.labels = Span {
+                start: labels as u32,
+                len: labelled(engine, work, &input) as u32,
+            };
+            labels += input.labels.len as usize;
+        }
         input.rows = Span {
             start: rows as u32,
             len: first.len as u32,
@@ -280,13 +284,20 @@ fn lay_out(engine: &Engine, work: &mut Work) -> Result<(), JobError> {
         work.inputs.set(index, input);
     }
     work.progress.total = sequences;
-    lease_results(engine, work, tokens, rows)
+    lease_results(engine, work, labels, rows)
 }
 
-fn lease_results(engine: &Engine, work: &mut Work, tokens: usize, rows: usize) -> Result<(), JobError> {
+/// Tokens of an input that get labels, or characters where the model labels those.
+fn labelled(engine: &Engine, work: &Work, input: &Input) -> usize {
+    match &engine.model().info().character_labels {
+        Some(rules) => characters::count(work, input, rules),
+        None => input.tokens.len as usize,
+    }
+}
+
+fn lease_results(engine: &Engine, work: &mut Work, labels: usize, rows: usize) -> Result<(), JobError> {
     let (tasks, pools, rates) = (work.options.tasks, engine.pools(), engine.rates());
     let inputs = work.inputs.len();
-    let labels = if tasks.has(Tasks::ENTITIES) { tokens } else { 0 };
     let width = |task, width: usize| if tasks.has(task) { width } else { 0 };
     let embedding = width(
         Tasks::EMBEDDING,

@@ -1,6 +1,6 @@
 //! All that one request holds, moved as one value from stage to stage. Dropping it gives everything back.
 
-use plimsoll_encoder::spans::EntitySpan;
+use plimsoll_encoder::spans::{EntitySpan, Step, Taken};
 use plimsoll_memory::{Lease, Pod, cast, cast_mut};
 
 use crate::clock::Nanos;
@@ -47,6 +47,19 @@ pub(crate) struct Progress {
     /// The next sequence to go into a pass: its input and window.
     pub(crate) next_input: usize,
     pub(crate) next_window: usize,
+    /// How far the characters of a text have been counted, where they have labels.
+    pub(crate) counted: Counted,
+}
+
+/// Tokens of an input whose characters have been counted. Windows are read roughly in order, so that going on from here keeps the
+/// count linear in the text.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counted {
+    pub(crate) input: usize,
+    /// The first token that has not been counted, in the token slot.
+    pub(crate) token: usize,
+    /// What those before it have taken.
+    pub(crate) taken: Taken,
 }
 
 /// Bytes of one token: id, start, end, type.
@@ -119,41 +132,65 @@ fn numbers<T: Pod>(bytes: &mut [u8]) -> &mut [T] {
     cast_mut(bytes).expect("sections of slots are aligned")
 }
 
-/// Bytes of one labelled token: an entity span, a score, a label.
+/// Bytes of one labelled token or character: an entity span, a score, a label.
 pub(crate) const LABEL_BYTES: usize = size_of::<EntitySpan>() + 4 + 2;
 
-/// Labels, scores and entity spans of all tokens, in one lease.
+/// Labels, scores and entity spans of all tokens, or of all characters, in one lease.
 #[derive(Default)]
 pub(crate) struct Labels {
     lease: Option<Lease<u8>>,
-    tokens: usize,
+    len: usize,
 }
 
-/// Mutable views of [`Labels`]; there is room for as many entities as tokens.
+/// Mutable views of [`Labels`]; there is room for as many entities as labels.
 pub(crate) struct LabelsMut<'a> {
     pub(crate) entities: &'a mut [EntitySpan],
     pub(crate) scores: &'a mut [f32],
     pub(crate) labels: &'a mut [u16],
 }
 
+/// As [`LabelsMut`], with a step or more for each label.
+pub(crate) struct SearchMut<'a> {
+    pub(crate) steps: &'a mut [Step],
+    pub(crate) scores: &'a mut [f32],
+    pub(crate) labels: &'a mut [u16],
+}
+
+const _: () = assert!(size_of::<Step>() <= size_of::<EntitySpan>());
+
 impl Labels {
-    pub(crate) fn new(lease: Option<Lease<u8>>, tokens: usize) -> Labels {
-        Labels { lease, tokens }
+    pub(crate) fn new(lease: Option<Lease<u8>>, len: usize) -> Labels {
+        Labels { lease, len }
+    }
+
+    fn split(&mut self) -> (&mut [u8], &mut [f32], &mut [u16]) {
+        let bytes: &mut [u8] = self.lease.as_deref_mut().unwrap_or_default();
+        let (entities, rest) = bytes.split_at_mut(size_of::<EntitySpan>() * self.len);
+        let (scores, rest) = rest.split_at_mut(4 * self.len);
+        (entities, numbers(scores), numbers(&mut rest[..2 * self.len]))
     }
 
     pub(crate) fn all_mut(&mut self) -> LabelsMut<'_> {
-        let bytes: &mut [u8] = self.lease.as_deref_mut().unwrap_or_default();
-        let (entities, rest) = bytes.split_at_mut(size_of::<EntitySpan>() * self.tokens);
-        let (scores, rest) = rest.split_at_mut(4 * self.tokens);
+        let (entities, scores, labels) = self.split();
         LabelsMut {
             entities: numbers(entities),
-            scores: numbers(scores),
-            labels: numbers(&mut rest[..2 * self.tokens]),
+            scores,
+            labels,
+        }
+    }
+
+    /// Before there are entities, their room serves the search for the best labels.
+    pub(crate) fn search_mut(&mut self) -> SearchMut<'_> {
+        let (entities, scores, labels) = self.split();
+        SearchMut {
+            steps: numbers(entities),
+            scores,
+            labels,
         }
     }
 
     pub(crate) fn entity(&self, index: usize) -> Option<EntitySpan> {
-        let bytes = &self.lease.as_ref()?[..size_of::<EntitySpan>() * self.tokens];
+        let bytes = &self.lease.as_ref()?[..size_of::<EntitySpan>() * self.len];
         cast::<EntitySpan>(bytes)?.get(index).copied()
     }
 }

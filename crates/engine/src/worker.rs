@@ -6,14 +6,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use plimsoll_encoder::spans::{Aggregation, TokenLabels, entities};
+use plimsoll_encoder::spans::{Aggregation, Labels, TokenLabels, entities};
 use plimsoll_memory::Scratch;
 
 use crate::berth::Cell;
+use crate::characters;
 use crate::config::Stage;
 use crate::engine::{Engine, content};
 use crate::error::{JobError, StartError};
 use crate::heads::{self, Staging};
+use crate::inputs::Input;
 use crate::pass::Pass;
 use crate::queue::Next;
 use crate::request::{Span, Tasks};
@@ -51,7 +53,7 @@ impl Worker {
         let scratch =
             Scratch::new(engine.arena_bytes()).map_err(|error| StartError::Memory(error.to_string()))?;
         let pass = Pass::new(engine.limits());
-        let staging = Staging::new(engine.limits(), engine.model().info().hidden);
+        let staging = Staging::new(engine.limits(), engine.model().info());
         let text_scratch = vec![0; engine.text_scratch_bytes()];
         Ok(Worker {
             engine,
@@ -300,34 +302,20 @@ fn in_time(engine: &Engine, work: &Work) -> Result<(), JobError> {
     })
 }
 
-/// Token labels become entity spans, text by text.
+/// Labels become entity spans, text by text.
 fn join_entities(engine: &Engine, work: &mut Work) -> Result<(), JobError> {
-    let Some(names) = engine
-        .model()
-        .info()
-        .token_head
-        .as_ref()
-        .filter(|_| work.options.tasks.has(Tasks::ENTITIES))
-    else {
+    let info = engine.model().info();
+    let asked = work.options.tasks.has(Tasks::ENTITIES);
+    let Some(names) = info.token_head.as_ref().filter(|_| asked) else {
         return Ok(());
     };
     let mut used = 0;
     for index in 0..work.inputs.len() {
         let mut input = work.inputs.get(index);
-        let range = content(engine.specials(), &input, work.options.add_special_tokens);
-        let all = work.labels.all_mut();
-        let tokens = TokenLabels {
-            labels: &all.labels[range.clone()],
-            scores: &all.scores[range.clone()],
-            starts: &work.tokens.starts()[range.clone()],
-            ends: &work.tokens.ends()[range],
-            subwords: &[],
-            probabilities: &[],
+        let count = match &info.character_labels {
+            Some(rules) => characters::entities(work, &input, names, rules, used)?,
+            None => join_tokens(engine, work, &input, names, used)?,
         };
-        let found = entities(names, &tokens, Aggregation::Simple, &mut all.entities[used..]);
-        let count = found.map_err(|_| JobError::Internal {
-            stage: Stage::Finish.name(),
-        })?;
         input.entities = Span {
             start: used as u32,
             len: count as u32,
@@ -336,4 +324,28 @@ fn join_entities(engine: &Engine, work: &mut Work) -> Result<(), JobError> {
         work.inputs.set(index, input);
     }
     Ok(())
+}
+
+/// Writes the entities of an input whose tokens have labels behind the `used` ones of those before it; returns how many.
+fn join_tokens(
+    engine: &Engine,
+    work: &mut Work,
+    input: &Input,
+    names: &Labels,
+    used: usize,
+) -> Result<usize, JobError> {
+    let range = content(engine.specials(), input, work.options.add_special_tokens);
+    let all = work.labels.all_mut();
+    let tokens = TokenLabels {
+        labels: &all.labels[range.clone()],
+        scores: &all.scores[range.clone()],
+        starts: &work.tokens.starts()[range.clone()],
+        ends: &work.tokens.ends()[range],
+        subwords: &[],
+        probabilities: &[],
+    };
+    let found = entities(names, &tokens, Aggregation::Simple, &mut all.entities[used..]);
+    found.map_err(|_| JobError::Internal {
+        stage: Stage::Finish.name(),
+    })
 }

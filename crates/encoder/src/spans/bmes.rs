@@ -76,6 +76,11 @@ impl CharacterLabels {
         self.slots
     }
 
+    /// Labels that each row has.
+    pub fn labels(&self) -> usize {
+        self.labels
+    }
+
     /// The slot of the character at `position` in a piece of `length`: its own while they last; in a longer piece the last
     /// slot is the last character's, and those that have none share the one before.
     pub fn slot(&self, position: usize, length: usize) -> usize {
