@@ -129,6 +129,10 @@ impl Tokens {
 }
 
 fn numbers<T: Pod>(bytes: &mut [u8]) -> &mut [T] {
+    // Without a slot there is nothing, and that lies nowhere.
+    if bytes.is_empty() {
+        return &mut [];
+    }
     cast_mut(bytes).expect("sections of slots are aligned")
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{all_tasks, now_or_never, rig};
+use common::{Rig, all_tasks, character_model, character_tokenizer, now_or_never, rig, rig_of};
 use plimsoll_engine::{JobOptions, Tasks};
 use plimsoll_memory::CountingAllocator;
 use plimsoll_memory::alloc;
@@ -12,8 +12,18 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn requests_of_all_lengths_and_tasks_allocate_nothing() {
-    let mut rig = rig();
-    let word = "我 在 a b 上 海 1 2 ";
+    allocate_nothing(rig(), "我 在 a b 上 海 1 2 ");
+}
+
+#[test]
+fn labels_of_characters_allocate_nothing() {
+    allocate_nothing(
+        rig_of(character_model(), character_tokenizer(), |_| {}),
+        "abcdab dabcd, cdcda 京",
+    );
+}
+
+fn allocate_nothing(mut rig: Rig, word: &str) {
     let bodies: Vec<String> = (0..40).map(|n| format!("{}\nb", word.repeat(n % 13))).collect();
     let tasks = [
         all_tasks(),

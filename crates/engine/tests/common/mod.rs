@@ -14,8 +14,23 @@ use plimsoll_text::Tokenizer;
 pub(crate) const LIMIT: usize = 8 << 20;
 
 pub(crate) fn model() -> Model {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/encoder/bert-q4-heads");
-    Model::load_dir(&path).unwrap()
+    load("bert-q4-heads")
+}
+
+/// A model whose token head labels the characters inside tokens.
+pub(crate) fn character_model() -> Model {
+    load("bert-characters")
+}
+
+fn load(name: &str) -> Model {
+    let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/encoder");
+    Model::load_dir(&testdata.join(name)).unwrap()
+}
+
+/// Pieces of one to six letters, some Han.
+pub(crate) fn character_tokenizer() -> Tokenizer {
+    let pieces = "[PAD] [UNK] [CLS] [SEP] [MASK] a b c d q ab cab dabcd abcdab ##a ##b ##c ##d ##ab ##cda ##bcdabc 京 上 海 人 , .";
+    Tokenizer::from_vocab_txt(pieces.replace(' ', "\n").as_bytes(), true).unwrap()
 }
 
 /// 60 pieces: specials, letters, digits, some Han.
@@ -38,6 +53,10 @@ pub(crate) struct Rig {
 }
 
 pub(crate) fn rig_with(change: impl FnOnce(&mut EngineConfig)) -> Rig {
+    rig_of(model(), tokenizer(), change)
+}
+
+pub(crate) fn rig_of(model: Model, tokenizer: Tokenizer, change: impl FnOnce(&mut EngineConfig)) -> Rig {
     let clock = Arc::new(ManualClock::default());
     clock.advance(Nanos(1));
     let mut config = EngineConfig::new(LIMIT, clock.clone());
@@ -51,7 +70,7 @@ pub(crate) fn rig_with(change: impl FnOnce(&mut EngineConfig)) -> Rig {
         text: "q ".into(),
     }];
     change(&mut config);
-    let engine = Engine::new(config, model(), tokenizer()).unwrap();
+    let engine = Engine::new(config, model, tokenizer).unwrap();
     let worker = engine.worker().unwrap();
     Rig {
         engine,
