@@ -9,6 +9,7 @@
 //! | [`ledger`] | the exact sum: debit before use, credit on drop | |
 //! | [`pool`], [`lease`], [`cap`] | leased slots of plain data, one pool for each kind of work, one cap on committed pages for all | L1 |
 //! | [`object_pool`] | objects built once, reset in stages, refused when stale, foreign or poisoned | G4 |
+//! | [`cache`] | vectors of recent texts: pinned while read, evicted by a policy, bounded by all three of the above | L2 |
 //! | [`scratch`] | one arena a worker for activations and temporaries | L3 |
 //! | [`mapping`] | weights: mapped files, embedded bytes, converted copies; read-only | |
 //! | [`alloc`] | the allocator that counts, and that notices a sealed thread allocating | |
@@ -43,6 +44,7 @@
 compile_error!("plimsoll-memory speaks Linux's mmap, madvise and cgroups");
 
 pub mod alloc;
+pub mod cache;
 pub mod cap;
 mod class;
 pub mod lease;
@@ -59,6 +61,7 @@ pub mod scratch;
 mod sync;
 
 pub use alloc::{CountingAllocator, PipelineScope};
+pub use cache::{CacheConfig, CacheKey, CachePolicy, CacheStats, Inserted, Pin, Pins, VectorCache};
 pub use cap::CommitCap;
 pub use lease::{Lease, LeaseError};
 pub use ledger::{BudgetError, Debit, Ledger, Owner};

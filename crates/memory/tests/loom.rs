@@ -5,7 +5,10 @@
 
 use loom::thread;
 use plimsoll_memory::process::page_bytes;
-use plimsoll_memory::{Clear, CommitCap, Ledger, Owner, Pool, PoolConfig, Reservation};
+use plimsoll_memory::{
+    CacheConfig, CacheKey, CachePolicy, Clear, CommitCap, Inserted, Ledger, Owner, Pool, PoolConfig,
+    Reservation, VectorCache,
+};
 
 const A: Owner = Owner::new(0, "a");
 const B: Owner = Owner::new(1, "b");
@@ -166,5 +169,103 @@ fn a_discarded_slot_is_not_leased_before_its_pages_are_gone() {
         }
         other.join().unwrap();
         assert_eq!(pool.stats().discarded, 1);
+    });
+}
+
+/// Elements of a vector of half a chunk.
+const VECTOR_LEN: usize = 8192;
+const KEYS: [CacheKey; 3] = [CacheKey(1, 1), CacheKey(2, 2), CacheKey(3, 3)];
+
+/// A cache of two slots in one chunk, with its books.
+fn cache() -> (VectorCache, Ledger, CommitCap) {
+    let bytes = 2 * VECTOR_LEN * size_of::<f32>();
+    let config = CacheConfig {
+        vector_len: VECTOR_LEN,
+        bytes_max: bytes,
+        policy: CachePolicy::Lru,
+        ..CacheConfig::default()
+    };
+    let (ledger, cap) = (Ledger::new(bytes), CommitCap::new(bytes));
+    let reservation = Reservation::new(VectorCache::reserve_bytes(&config)).unwrap();
+    let cache = VectorCache::new(&reservation, &cap, &ledger, B, config).unwrap();
+    (cache, ledger, cap)
+}
+
+fn put(cache: &VectorCache, which: usize) -> Inserted {
+    cache.insert(
+        KEYS[which],
+        0,
+        0,
+        &vec![which as f32; VECTOR_LEN],
+        [which as u32, 0],
+    )
+}
+
+fn is_whole(vector: &[f32], which: usize) -> bool {
+    vector[0] == which as f32 && vector[VECTOR_LEN - 1] == which as f32
+}
+
+/// A reader, an inserter that has to evict, and the reader's unpinning meet in every order: what is read stays what it was.
+#[test]
+fn an_eviction_never_takes_what_is_read() {
+    loom::model(|| {
+        let (cache, ledger, _) = cache();
+        assert_eq!((put(&cache, 0), put(&cache, 1)), (Inserted::New, Inserted::New));
+        let reader = {
+            let cache = cache.clone();
+            thread::spawn(move || {
+                let found = cache.find(KEYS[0], 0);
+                thread::yield_now();
+                assert!(found.as_ref().is_none_or(|pin| is_whole(pin, 0)));
+            })
+        };
+        assert_eq!(put(&cache, 2), Inserted::New, "one of the two can always go");
+        reader.join().unwrap();
+        let stats = cache.stats();
+        assert_eq!(
+            (stats.entries, stats.pinned_bytes, ledger.in_use()),
+            (2, 0, stats.bytes)
+        );
+    });
+}
+
+/// Two readers of one entry and a shrink: the last reader out lets the pages go, and they go once.
+#[test]
+fn pages_go_back_when_the_last_reader_has_gone() {
+    loom::model(|| {
+        let (cache, ledger, cap) = cache();
+        assert_eq!(put(&cache, 0), Inserted::New);
+        let mine = cache.find(KEYS[0], 0).unwrap();
+        let reader = {
+            let cache = cache.clone();
+            thread::spawn(move || {
+                let found = cache.find(KEYS[0], 0);
+                assert!(found.is_none_or(|pin| is_whole(&pin, 0)));
+            })
+        };
+        assert_eq!(cache.shrink_to(0), 0, "it is read");
+        assert!(is_whole(&mine, 0));
+        drop(mine);
+        let freed = cache.shrink_to(0);
+        reader.join().unwrap();
+        assert!(freed + cache.shrink_to(0) > 0);
+        assert_eq!((cache.bytes(), ledger.in_use(), cap.committed_bytes()), (0, 0, 0));
+    });
+}
+
+/// The cache grows into bytes that a request wants: one of them is told no, and the cap holds.
+#[test]
+fn growth_and_a_debit_share_the_last_bytes() {
+    loom::model(|| {
+        let (cache, ledger, cap) = cache();
+        let request = {
+            let ledger = ledger.clone();
+            thread::spawn(move || ledger.try_debit(A, 1).is_ok())
+        };
+        let grew = put(&cache, 0) == Inserted::New;
+        let asked = request.join().unwrap();
+        assert!(grew || asked);
+        assert_eq!(ledger.in_use(), cache.bytes());
+        assert_eq!(cap.committed_bytes(), cache.bytes());
     });
 }
