@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::gate::Held;
 use crate::inputs::{Input, Kind};
 use crate::need::CHUNKS;
+use crate::request::Tasks;
 use crate::ticket::Place;
 use crate::work::Work;
 
@@ -191,6 +192,11 @@ impl Answer {
     /// The sequence head's raw scores.
     pub fn logits(&self, index: usize) -> &[f32] {
         self.work().features.logits(index)
+    }
+
+    /// Tasks that were asked for and not done, because memory was short.
+    pub fn dropped(&self) -> Tasks {
+        self.work().dropped
     }
 
     /// Where the time went.

@@ -37,6 +37,10 @@ pub(crate) struct Cell {
     pub(crate) chunks: [Option<FreeChunk>; CHUNKS],
     /// An answer is being written.
     pub(crate) writing: bool,
+    /// What the request holds while its body comes in, else 0.
+    pub(crate) receiving_bytes: usize,
+    /// Its bytes are wanted back: it ends with this error before it starts.
+    pub(crate) returned: Option<JobError>,
 }
 
 impl Cell {
@@ -63,6 +67,8 @@ impl Cell {
         self.outcome = None;
         self.waker = None;
         self.writing = false;
+        self.receiving_bytes = 0;
+        self.returned = None;
         (self.work.take(), std::mem::take(&mut self.chunks))
     }
 }

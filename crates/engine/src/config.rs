@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::{Clock, Nanos};
+use crate::govern::{Marks, Order, PaceConfig};
 use crate::plan::BillLine;
 
 /// A stage of a request's road, as the [`Probe`] sees it.
@@ -54,8 +55,10 @@ pub struct EngineConfig {
     pub fixed: Vec<BillLine>,
     /// Threads that run the text stage and the encoder.
     pub workers: usize,
-    /// Tokens in one encoder pass.
+    /// Tokens in one encoder pass, at most.
     pub batch_tokens_max: usize,
+    /// A small budget may halve the tokens of a pass down to this, or to one longest sequence if that is more.
+    pub batch_tokens_least: usize,
     /// The longest body; `None`: 2,000,000 or what the budget gives, whichever is less.
     pub body_bytes_max: Option<usize>,
     /// Texts in one request.
@@ -74,6 +77,12 @@ pub struct EngineConfig {
     pub clock: Arc<dyn Clock>,
     /// Fault injection.
     pub probe: Option<Probe>,
+    /// Where the levels of the ledger lie.
+    pub marks: Marks,
+    /// What is dropped first under pressure.
+    pub drop_order: Order,
+    /// When memory is reclaimed.
+    pub pace: PaceConfig,
 }
 
 impl EngineConfig {
@@ -84,6 +93,7 @@ impl EngineConfig {
             fixed: Vec::new(),
             workers: 1,
             batch_tokens_max: 2048,
+            batch_tokens_least: 2048,
             body_bytes_max: None,
             inputs_max: 2048,
             requests_max: 512,
@@ -93,6 +103,9 @@ impl EngineConfig {
             prompts: Vec::new(),
             clock,
             probe: None,
+            marks: Marks::default(),
+            drop_order: Order::default(),
+            pace: PaceConfig::default(),
         }
     }
 }

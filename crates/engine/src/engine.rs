@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_encoder::Model;
-use plimsoll_memory::{Lease, Ledger, Owner, PoolStats};
+use plimsoll_memory::{Lease, Ledger, PoolStats};
 use plimsoll_text::segment::Segmenter;
 use plimsoll_text::{EncodeOptions, TokenSlots, Tokenizer, Truncation};
 
@@ -12,7 +12,9 @@ use crate::berth::Berths;
 use crate::clock::{Clock, Nanos};
 use crate::config::{EngineConfig, Limits, Probe, Prompt, Stage};
 use crate::error::{Refusal, StartError};
-use crate::gate::{Gate, Held};
+use crate::gate::{Gate, GateLimits, Held};
+use crate::govern::{Door, Order};
+use crate::governor::{Governor, Traffic};
 use crate::inputs::{Input, InputTable};
 use crate::need::{Known, Rates, need};
 use crate::plan::{self, Plan};
@@ -22,9 +24,6 @@ use crate::request::{Ask, JobOptions, PromptId, Tasks};
 use crate::ticket::{Admission, Job, Ticket};
 use crate::work::{Features, Labels, Progress, Times, Tokens, Work};
 use crate::worker::Worker;
-
-/// Who the requests' bytes are debited to.
-const REQUESTS: Owner = Owner::new(0, "requests");
 
 /// The engine. It has no threads, does no I/O and does not ask what time it is.
 pub struct Engine {
@@ -45,6 +44,9 @@ pub struct Engine {
     berths: Berths,
     clock: Arc<dyn Clock>,
     probe: Option<Probe>,
+    drop_order: Order,
+    pub(crate) governor: Governor,
+    pub(crate) traffic: Traffic,
 }
 
 /// The special tokens around a single text.
@@ -94,10 +96,13 @@ impl Engine {
         let ledger = Ledger::new(priced.plan.request_slots_bytes);
         let gate = Gate::new(
             ledger,
-            REQUESTS,
             Arc::clone(&config.clock),
-            limits.requests_max,
-            limits.waiting_max,
+            GateLimits {
+                requests_max: limits.requests_max,
+                waiting_max: limits.waiting_max,
+                wait: limits.admission_wait,
+                marks: config.marks,
+            },
         );
         let specials = find_specials(&tokenizer);
         let prompts = config
@@ -112,6 +117,9 @@ impl Engine {
             arena_bytes: priced.arena_bytes,
             text_scratch_bytes: priced.text_scratch_bytes,
             rates: priced.rates,
+            governor: Governor::new(config.pace, &priced.plan),
+            traffic: Traffic::default(),
+            drop_order: config.drop_order,
             plan: priced.plan,
             clock: config.clock,
             probe: config.probe,
@@ -307,7 +315,7 @@ impl Engine {
     /// Refuses what could never fit.
     pub(crate) fn check_size(&self, body_bytes: usize, needed_bytes: usize) -> Result<(), Refusal> {
         let body_bytes_max = self.limits().body_bytes_max;
-        let available_bytes = self.plan.request_slots_bytes;
+        let available_bytes = Door::new(self.plan.request_slots_bytes, &self.gate.marks()).longest_bytes();
         if body_bytes > body_bytes_max {
             return Err(Refusal::BodyTooLarge {
                 body_bytes,
@@ -330,9 +338,11 @@ impl Engine {
         inputs: InputTable,
         ids: Option<Lease<u32>>,
         held: Held,
-        options: JobOptions,
+        mut options: JobOptions,
         deadline: Nanos,
     ) -> Work {
+        let dropped = self.dropped(options.tasks);
+        options.tasks = options.tasks.without(dropped);
         Work {
             body,
             inputs,
@@ -349,8 +359,14 @@ impl Engine {
             },
             progress: Progress::default(),
             text_taken: false,
+            dropped,
             held,
         }
+    }
+
+    /// The tasks of a request that are not done at this pressure.
+    pub(crate) fn dropped(&self, tasks: Tasks) -> Tasks {
+        self.drop_order.dropped(tasks, self.gate.level().1)
     }
 
     /// Gives up a place and all that is left in it.

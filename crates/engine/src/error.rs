@@ -3,6 +3,8 @@
 use plimsoll_memory::BudgetError;
 use thiserror::Error;
 
+use crate::govern::Level;
+
 /// Why a request was not let in. Nothing of it was read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Refusal {
@@ -43,12 +45,14 @@ pub enum Refusal {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Shortage {
     /// Bytes.
-    #[error("the request may need {needed_bytes} bytes and {free_bytes} are free")]
+    #[error("the request may need {needed_bytes} bytes and {free_bytes} are free for it at level {}", level.name())]
     Bytes {
         /// What it asked for.
         needed_bytes: usize,
-        /// What was free when it gave up.
+        /// What it could have had when it was refused.
         free_bytes: usize,
+        /// The level of the ledger.
+        level: Level,
     },
     /// Places.
     #[error("{requests_max} requests are in flight, the most there may be")]
@@ -62,6 +66,14 @@ pub enum Shortage {
         /// The limit.
         waiting_max: usize,
     },
+    /// It was inside, but had not started when room had to be made.
+    #[error(
+        "its {held_bytes} bytes were taken back before it had started, as the largest of those that waited"
+    )]
+    Returned {
+        /// What it held.
+        held_bytes: usize,
+    },
 }
 
 /// Why an admitted job has no answer. All it held was given back.
@@ -72,6 +84,14 @@ pub enum JobError {
     Deadline {
         /// Milliseconds from submission to the deadline.
         deadline_ms: u64,
+    },
+    /// It had not started when room had to be made, and was the largest of those that waited.
+    #[error("overloaded: {}; try again in {retry_after_ms} ms", Shortage::Returned { held_bytes: *held_bytes })]
+    Returned {
+        /// What it held.
+        held_bytes: usize,
+        /// When trying again makes sense, from the measured drain rate.
+        retry_after_ms: u64,
     },
     /// A text is longer than the model reads and cutting was not asked for.
     #[error("input {index} has {tokens} tokens; the model reads at most {tokens_max}")]

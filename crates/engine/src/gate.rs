@@ -1,36 +1,47 @@
 //! The door: bytes are reserved before a byte of the body is read.
 //!
-//! First come, first served by bytes: while anyone waits nobody overtakes, so a large request cannot starve behind a stream of
-//! small ones. A request that could never fit is refused at once; one that does not fit now waits its turn for a moment
-//! and is then told when trying again makes sense, from the rate at which bytes have come back lately.
+//! First come, first served by bytes: while anyone waits nobody overtakes, so a large request cannot starve behind a stream of small ones; only into
+//! the part that is theirs alone do small requests go past a waiting large one. A request that could never fit is refused at once. One that does not
+//! fit now waits its turn for a moment if, at the measured rate at which bytes come back, its turn can come by then; if not it is told at once
+//! when trying again makes sense.
 //!
-//! Only the exact ledger decides. Memory that the kernel or an allocator reports is never asked: a gate on measured memory
-//! can get stuck refusing for ever.
+//! Only the exact ledger decides, through the rules of [`govern`](crate::govern). Memory that the kernel or an allocator reports is never asked: a gate on
+//! measured memory can get stuck refusing for ever.
+
+mod held;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use plimsoll_memory::{Debit, Ledger, Owner};
+use plimsoll_memory::{Ledger, Owner};
 
 use crate::clock::{Clock, Nanos};
 use crate::error::{Refusal, Shortage};
+use crate::govern::{Change, Door, Drain, InUse, Level, Marks, Pressure, Watermarks};
 
-/// The share of the newest interval in the drain rate.
-const DRAIN_WEIGHT: f64 = 0.3;
-/// The drain rate is measured over intervals of this length.
-const DRAIN_INTERVAL: Nanos = Nanos::from_ms(100);
+pub(crate) use held::Held;
+
 /// Retry-After is never longer.
 const RETRY_MS_MAX: u64 = 30_000;
+/// Retry-After before anything was measured.
+const RETRY_MS_UNKNOWN: u64 = 1000;
+/// Who large requests' bytes are debited to.
+const LARGE: Owner = Owner::new(0, "requests");
+/// Who small requests' bytes are debited to.
+const SMALL: Owner = Owner::new(1, "small requests");
 
 /// The door of an engine.
 pub(crate) struct Gate {
     ledger: Ledger,
-    owner: Owner,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    marks: Marks,
     requests_max: usize,
     waiting_max: usize,
+    wait: Nanos,
 }
 
 struct State {
@@ -38,7 +49,14 @@ struct State {
     next_ticket: u64,
     /// Free places in the table of requests.
     free_berths: Vec<u32>,
-    drain: Drain,
+    /// How fast bytes come back, and how fast places.
+    bytes: Drain,
+    places: Drain,
+    level: Watermarks,
+    /// A change that the governor has not seen yet.
+    change: Option<Change>,
+    /// Someone was turned away for bytes since the governor looked last.
+    turned_away: bool,
     draining: bool,
 }
 
@@ -46,13 +64,6 @@ struct Waiter {
     id: u64,
     bytes: usize,
     waker: Option<Waker>,
-}
-
-/// How fast bytes come back.
-struct Drain {
-    since: Nanos,
-    bytes: u64,
-    bytes_per_ms: f64,
 }
 
 /// Bytes and a place that were granted.
@@ -69,78 +80,57 @@ pub(crate) enum Entry {
     InLine(u64),
 }
 
-/// A debit that wakes the door when it shrinks or ends.
-pub(crate) struct Held {
-    debit: Option<Debit>,
-    gate: Arc<Gate>,
+/// What the governor sees when it looks at the door.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    pub(crate) level: Level,
+    pub(crate) pressure: Pressure,
+    pub(crate) change: Option<Change>,
+    pub(crate) turned_away: bool,
+    pub(crate) inside: usize,
 }
 
-impl Held {
-    /// Bytes held.
-    pub(crate) fn bytes(&self) -> usize {
-        self.debit.as_ref().map_or(0, Debit::bytes)
-    }
-
-    /// Gives back all above `bytes`. Never grows.
-    pub(crate) fn shrink_to(&mut self, bytes: usize) {
-        let before = self.bytes();
-        if bytes < before {
-            if let Some(debit) = &mut self.debit {
-                debit.shrink_to(bytes);
-            }
-            self.gate.came_back(before - bytes);
-        }
-    }
-
-    /// Takes `bytes` of it out as a debit of their own; `None` when it holds less.
-    pub(crate) fn split(&mut self, bytes: usize) -> Option<Held> {
-        let part = self.debit.as_mut()?.split(bytes)?;
-        Some(Held {
-            debit: Some(part),
-            gate: Arc::clone(&self.gate),
-        })
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let bytes = self.bytes();
-        self.debit = None;
-        self.gate.came_back(bytes);
-    }
+/// Limits of a gate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GateLimits {
+    pub(crate) requests_max: usize,
+    pub(crate) waiting_max: usize,
+    /// How long anyone waits at the door.
+    pub(crate) wait: Nanos,
+    pub(crate) marks: Marks,
 }
 
 impl Gate {
-    pub(crate) fn new(
-        ledger: Ledger,
-        owner: Owner,
-        clock: Arc<dyn Clock>,
-        requests_max: usize,
-        waiting_max: usize,
-    ) -> Arc<Gate> {
+    pub(crate) fn new(ledger: Ledger, clock: Arc<dyn Clock>, limits: GateLimits) -> Arc<Gate> {
         Arc::new(Gate {
             ledger,
-            owner,
             clock,
             state: Mutex::new(State {
-                waiting: VecDeque::with_capacity(waiting_max),
+                waiting: VecDeque::with_capacity(limits.waiting_max),
                 next_ticket: 0,
-                free_berths: (0..requests_max as u32).rev().collect(),
-                drain: Drain {
-                    since: Nanos(0),
-                    bytes: 0,
-                    bytes_per_ms: 0.0,
-                },
+                free_berths: (0..limits.requests_max as u32).rev().collect(),
+                bytes: Drain::default(),
+                places: Drain::default(),
+                level: Watermarks::new(limits.marks),
+                change: None,
+                turned_away: false,
                 draining: false,
             }),
-            requests_max,
-            waiting_max,
+            marks: limits.marks,
+            requests_max: limits.requests_max,
+            waiting_max: limits.waiting_max,
+            wait: limits.wait,
         })
     }
 
     /// The ledger that decides.
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Where the levels lie.
+    pub(crate) fn marks(&self) -> Marks {
+        self.marks
     }
 
     /// Refuses everything from now on.
@@ -164,33 +154,61 @@ impl Gate {
         self.requests_max - self.lock().free_berths.len()
     }
 
+    /// The level, and how hard it presses.
+    pub(crate) fn level(&self) -> (Level, Pressure) {
+        self.lock().level_at(&self.ledger)
+    }
+
+    /// Changes of the level so far.
+    pub(crate) fn level_changes(&self) -> u64 {
+        self.lock().level.changes()
+    }
+
+    /// What the governor looks at; what happened since it looked last is told once.
+    pub(crate) fn look(&self) -> Look {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.observe(&self.ledger, now);
+        let (level, pressure) = state.level_at(&self.ledger);
+        Look {
+            level,
+            pressure,
+            change: state.change.take(),
+            turned_away: std::mem::take(&mut state.turned_away),
+            inside: self.requests_max - state.free_berths.len(),
+        }
+    }
+
     /// Gives a place back.
     pub(crate) fn leave(&self, berth: u32) {
+        let now = self.clock.now();
         let mut state = self.lock();
         debug_assert!(!state.free_berths.contains(&berth), "berth {berth} left twice");
         state.free_berths.push(berth);
+        state.places.add(1, now);
         state.wake_front();
     }
 
-    /// Goes in when nobody waits and the bytes are free, else gets in line (poll with [`Gate::poll_line`]).
+    /// Goes in when nobody waits and the bytes are free, else gets in line (poll with [`Gate::poll_line`]) where its turn can come in time.
     pub(crate) fn enter(self: &Arc<Self>, bytes: usize) -> Result<Entry, Refusal> {
+        let now = self.clock.now();
         let mut state = self.lock();
         if state.draining {
             return Err(Refusal::Draining);
         }
-        if state.waiting.is_empty()
-            && let Some(grant) = self.grant(&mut state, bytes)
+        state.observe(&self.ledger, now);
+        if (state.waiting.is_empty() || self.is_in_own_part(bytes))
+            && let Some(grant) = self.grant(&mut state, bytes, now)
         {
             return Ok(Entry::Inside(grant));
         }
-        if state.waiting.len() >= self.waiting_max {
-            let reason = Shortage::Waiting {
-                waiting_max: self.waiting_max,
-            };
-            return Err(Refusal::Overloaded {
-                reason,
-                retry_after_ms: self.retry_after_ms(&state, bytes),
-            });
+        let has_place = state.waiting.len() < self.waiting_max;
+        if !has_place
+            || self
+                .wait_ms(&state, bytes)
+                .is_some_and(|ms| ms * 1_000_000 > self.wait.0)
+        {
+            return Err(self.refused(&mut state, bytes));
         }
         let id = state.next_ticket;
         state.next_ticket += 1;
@@ -204,13 +222,14 @@ impl Gate {
 
     /// Enters when it is `id`'s turn and its bytes are free.
     pub(crate) fn poll_line(self: &Arc<Self>, id: u64, cx: &mut Context<'_>) -> Poll<Result<Grant, Refusal>> {
+        let now = self.clock.now();
         let mut state = self.lock();
         if state.draining {
             return Poll::Ready(Err(Refusal::Draining));
         }
         if state.waiting.front().is_some_and(|front| front.id == id) {
             let bytes = state.waiting[0].bytes;
-            if let Some(grant) = self.grant(&mut state, bytes) {
+            if let Some(grant) = self.grant(&mut state, bytes, now) {
                 state.waiting.pop_front();
                 state.wake_front();
                 return Poll::Ready(Ok(grant));
@@ -234,36 +253,77 @@ impl Gate {
 
     /// The refusal of a request that has waited long enough.
     pub(crate) fn refusal(&self, needed_bytes: usize) -> Refusal {
-        let state = self.lock();
+        self.refused(&mut self.lock(), needed_bytes)
+    }
+
+    /// When it makes sense to come again with a request that needs `bytes`.
+    pub(crate) fn retry_after_ms(&self, bytes: usize) -> u64 {
+        self.retry_ms(&self.lock(), bytes)
+    }
+
+    fn refused(&self, state: &mut State, needed_bytes: usize) -> Refusal {
         let reason = if state.free_berths.is_empty() {
             Shortage::Requests {
                 requests_max: self.requests_max,
             }
+        } else if state.waiting.len() >= self.waiting_max {
+            Shortage::Waiting {
+                waiting_max: self.waiting_max,
+            }
         } else {
             Shortage::Bytes {
                 needed_bytes,
-                free_bytes: self.free_bytes(),
+                free_bytes: self.room(state, needed_bytes),
+                level: state.level.level(),
             }
         };
+        state.turned_away |= matches!(reason, Shortage::Bytes { .. });
         Refusal::Overloaded {
             reason,
-            retry_after_ms: self.retry_after_ms(&state, needed_bytes),
+            retry_after_ms: self.retry_ms(state, needed_bytes),
         }
     }
 
-    fn free_bytes(&self) -> usize {
-        self.ledger.limit_bytes().saturating_sub(self.ledger.in_use())
+    fn door(&self) -> Door {
+        Door::new(self.ledger.limit_bytes(), &self.marks)
     }
 
-    fn grant(self: &Arc<Self>, state: &mut State, bytes: usize) -> Option<Grant> {
+    fn in_use(&self) -> InUse {
+        InUse {
+            total_bytes: self.ledger.in_use(),
+            small_bytes: self.ledger.in_use_by(SMALL),
+        }
+    }
+
+    fn room(&self, state: &State, bytes: usize) -> usize {
+        let (level, pressure) = state.level_at(&self.ledger);
+        self.door().room_bytes(level, pressure, self.in_use(), bytes)
+    }
+
+    /// Whether a request is small and fits what small requests alone may use.
+    fn is_in_own_part(&self, bytes: usize) -> bool {
+        let (door, small_bytes) = (self.door(), self.in_use().small_bytes);
+        door.is_small(bytes) && small_bytes + bytes <= door.small_part_bytes()
+    }
+
+    fn grant(self: &Arc<Self>, state: &mut State, bytes: usize, now: Nanos) -> Option<Grant> {
         let berth = *state.free_berths.last()?;
-        let debit = self.ledger.try_debit(self.owner, bytes).ok()?;
+        if bytes > self.room(state, bytes) {
+            return None;
+        }
+        let owner = if self.door().is_small(bytes) { SMALL } else { LARGE };
+        // All debits are made under this lock, so between the question and the debit bytes only come back.
+        let debit = self.ledger.try_debit(owner, bytes).ok()?;
+        if self.ledger.in_use() == bytes {
+            state.bytes.begin(now);
+        }
+        if state.free_berths.len() == self.requests_max {
+            state.places.begin(now);
+        }
         state.free_berths.pop();
+        state.observe(&self.ledger, now);
         Some(Grant {
-            held: Held {
-                debit: Some(debit),
-                gate: Arc::clone(self),
-            },
+            held: Held::new(debit, Arc::clone(self)),
             berth,
         })
     }
@@ -274,18 +334,30 @@ impl Gate {
         }
         let now = self.clock.now();
         let mut state = self.lock();
-        state.drain.add(bytes, now);
+        state.bytes.add(bytes, now);
+        state.observe(&self.ledger, now);
         state.wake_front();
     }
 
-    /// Milliseconds until the line before a newcomer, and the newcomer, have fitted through at the measured rate.
-    fn retry_after_ms(&self, state: &State, bytes: usize) -> u64 {
+    /// Milliseconds until the line before a newcomer, and the newcomer, have fitted through at the measured rates; `None` before anything was measured.
+    fn wait_ms(&self, state: &State, bytes: usize) -> Option<u64> {
         let ahead: usize = state.waiting.iter().map(|waiter| waiter.bytes).sum();
-        let missing = (ahead + bytes).saturating_sub(self.free_bytes());
-        match state.drain.bytes_per_ms {
-            rate if rate > 0.0 => ((missing as f64 / rate) as u64).clamp(1, RETRY_MS_MAX),
-            _ => 1000,
-        }
+        let missing_bytes = (ahead + bytes).saturating_sub(self.room(state, bytes));
+        let missing_places = (state.waiting.len() + 1).saturating_sub(state.free_berths.len());
+        let wait = |missing, drain: &Drain| {
+            if missing == 0 {
+                Some(0)
+            } else {
+                drain.ms_for(missing)
+            }
+        };
+        let bytes_ms = wait(missing_bytes, &state.bytes)?;
+        Some(bytes_ms.max(wait(missing_places, &state.places)?))
+    }
+
+    fn retry_ms(&self, state: &State, bytes: usize) -> u64 {
+        self.wait_ms(state, bytes)
+            .map_or(RETRY_MS_UNKNOWN, |ms| ms.clamp(1, RETRY_MS_MAX))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -299,141 +371,16 @@ impl State {
             waker.wake();
         }
     }
-}
 
-impl Drain {
-    fn add(&mut self, bytes: usize, now: Nanos) {
-        self.bytes += bytes as u64;
-        let span = now.since(self.since);
-        if span >= DRAIN_INTERVAL.0 {
-            let rate = self.bytes as f64 / (span as f64 / 1e6);
-            let old = if self.bytes_per_ms > 0.0 {
-                self.bytes_per_ms
-            } else {
-                rate
-            };
-            self.bytes_per_ms = old + DRAIN_WEIGHT * (rate - old);
-            (self.since, self.bytes) = (now, 0);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::ManualClock;
-    use std::task::Waker;
-
-    const OWNER: Owner = Owner::new(0, "requests");
-
-    fn gate(limit_bytes: usize, requests_max: usize, waiting_max: usize) -> (Arc<Gate>, Arc<ManualClock>) {
-        let clock = Arc::new(ManualClock::default());
-        (
-            Gate::new(
-                Ledger::new(limit_bytes),
-                OWNER,
-                clock.clone(),
-                requests_max,
-                waiting_max,
-            ),
-            clock,
-        )
-    }
-
-    fn inside(entry: Result<Entry, Refusal>) -> Grant {
-        match entry {
-            Ok(Entry::Inside(grant)) => grant,
-            Ok(Entry::InLine(id)) => panic!("in line as {id}"),
-            Err(refusal) => panic!("{refusal}"),
+    fn observe(&mut self, ledger: &Ledger, now: Nanos) {
+        if let Some(change) = self.level.observe(ledger.in_use(), ledger.limit_bytes(), now) {
+            self.change = Some(change);
+            self.wake_front();
         }
     }
 
-    fn in_line(entry: Result<Entry, Refusal>) -> u64 {
-        match entry {
-            Ok(Entry::InLine(id)) => id,
-            _ => panic!("not in line"),
-        }
-    }
-
-    fn poll(gate: &Arc<Gate>, id: u64) -> Poll<Result<Grant, Refusal>> {
-        gate.poll_line(id, &mut Context::from_waker(Waker::noop()))
-    }
-
-    #[test]
-    fn nobody_overtakes_a_large_request_that_waits() {
-        let (gate, _) = gate(100, 8, 8);
-        let first = inside(gate.enter(60));
-        let large = in_line(gate.enter(80));
-        let small = in_line(gate.enter(10));
-        assert!(
-            poll(&gate, small).is_pending(),
-            "10 bytes are free, but 80 were asked for before"
-        );
-        gate.leave(first.berth);
-        drop(first.held);
-        assert!(poll(&gate, small).is_pending());
-        assert!(matches!(poll(&gate, large), Poll::Ready(Ok(_))));
-        assert_eq!(gate.waiting(), 1);
-    }
-
-    #[test]
-    fn giving_up_lets_the_next_one_through() {
-        let (gate, _) = gate(100, 8, 8);
-        let _first = inside(gate.enter(60));
-        let large = in_line(gate.enter(80));
-        let small = in_line(gate.enter(10));
-        gate.give_up(large);
-        assert!(matches!(poll(&gate, small), Poll::Ready(Ok(_))));
-    }
-
-    #[test]
-    fn a_full_line_and_a_full_table_are_named() {
-        let (gate, _) = gate(100, 1, 1);
-        let grant = inside(gate.enter(10));
-        let waiting = in_line(gate.enter(10));
-        let refused = gate.enter(10);
-        assert!(matches!(
-            refused,
-            Err(Refusal::Overloaded {
-                reason: Shortage::Waiting { waiting_max: 1 },
-                ..
-            })
-        ));
-        let reason = Shortage::Requests { requests_max: 1 };
-        assert!(matches!(gate.refusal(10), Refusal::Overloaded { reason: r, .. } if r == reason));
-        gate.give_up(waiting);
-        gate.leave(grant.berth);
-        drop(grant.held);
-        assert_eq!((gate.ledger().in_use(), gate.inside(), gate.waiting()), (0, 0, 0));
-    }
-
-    #[test]
-    fn retry_after_follows_the_measured_drain() {
-        let (gate, clock) = gate(1000, 8, 8);
-        // 1,000 bytes every 100 ms: 10 bytes a millisecond.
-        for _ in 0..20 {
-            let grant = inside(gate.enter(1000));
-            clock.advance(Nanos::from_ms(100));
-            gate.leave(grant.berth);
-            drop(grant.held);
-        }
-        let _full = inside(gate.enter(1000));
-        let Refusal::Overloaded { retry_after_ms, .. } = gate.refusal(500) else {
-            panic!("refused for another reason")
-        };
-        assert_eq!(retry_after_ms, 50);
-    }
-
-    #[test]
-    fn a_draining_gate_refuses_those_in_line_too() {
-        let (gate, _) = gate(100, 8, 8);
-        let _first = inside(gate.enter(100));
-        let waiting = in_line(gate.enter(10));
-        gate.drain();
-        assert!(matches!(
-            poll(&gate, waiting),
-            Poll::Ready(Err(Refusal::Draining))
-        ));
-        assert!(matches!(gate.enter(1), Err(Refusal::Draining)));
+    fn level_at(&self, ledger: &Ledger) -> (Level, Pressure) {
+        let pressure = self.level.pressure(ledger.in_use(), ledger.limit_bytes());
+        (self.level.level(), pressure)
     }
 }

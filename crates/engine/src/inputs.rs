@@ -90,6 +90,10 @@ impl InputTable {
         self.records.slot_bytes()
     }
 
+    pub(crate) fn was_warm(&self) -> bool {
+        self.records.was_warm()
+    }
+
     /// Discards the slot instead of returning it.
     pub(crate) fn discard(self) {
         self.records.discard();

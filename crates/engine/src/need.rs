@@ -66,11 +66,19 @@ pub(crate) struct Known {
 
 impl Known {
     /// All that a declared length tells.
-    pub(crate) fn before_the_body(limits: &Limits, tasks: Tasks, body_bytes: usize) -> Known {
+    pub(crate) fn before_the_body(
+        limits: &Limits,
+        tasks: Tasks,
+        body_bytes: usize,
+        inputs_max: usize,
+    ) -> Known {
         Known {
             body_bytes,
             text_bytes: body_bytes,
-            inputs: limits.inputs_max.min(body_bytes / INPUT_BYTES_MIN + 1),
+            inputs: limits
+                .inputs_max
+                .min(inputs_max)
+                .min(body_bytes / INPUT_BYTES_MIN + 1),
             ids: if tasks.need_tokens() {
                 body_bytes / 2 + 1
             } else {
@@ -161,7 +169,7 @@ mod tests {
             &LIMITS,
             &RATES,
             Tasks::EMBEDDING,
-            Known::before_the_body(&LIMITS, Tasks::EMBEDDING, 10),
+            Known::before_the_body(&LIMITS, Tasks::EMBEDDING, 10, 2048),
         );
         assert_eq!(short.inputs, 6);
         assert_eq!(short.features, 6 * 384);
@@ -169,7 +177,7 @@ mod tests {
             &LIMITS,
             &RATES,
             Tasks::EMBEDDING,
-            Known::before_the_body(&LIMITS, Tasks::EMBEDDING, 2_000_000),
+            Known::before_the_body(&LIMITS, Tasks::EMBEDDING, 2_000_000, 2048),
         );
         assert_eq!(long.tokens, 32 * 512);
         assert_eq!(long.features, 32 * 384);
@@ -192,7 +200,7 @@ mod tests {
             &LIMITS,
             &RATES,
             Tasks::WORDS,
-            Known::before_the_body(&LIMITS, Tasks::WORDS, 1000),
+            Known::before_the_body(&LIMITS, Tasks::WORDS, 1000, 2048),
         );
         assert_eq!(
             (words.tokens, words.labels, words.features, words.words),
@@ -203,7 +211,7 @@ mod tests {
     #[test]
     fn knowing_more_never_needs_more() {
         for tasks in (0..64).map(tasks_of) {
-            let before = Known::before_the_body(&LIMITS, tasks, 5000);
+            let before = Known::before_the_body(&LIMITS, tasks, 5000, 2048);
             let after = Known {
                 text_bytes: 4000,
                 inputs: 3,

@@ -10,6 +10,7 @@ use crate::berth::Cell;
 use crate::clock::Nanos;
 use crate::config::{EngineConfig, Limits};
 use crate::error::StartError;
+use crate::govern::{Door, Lengths};
 use crate::need::{Known, Need, Rates, need};
 use crate::pass;
 use crate::pools;
@@ -93,7 +94,7 @@ pub(crate) fn draw(
         let mut lines_now = lines(&limits, limit_bytes);
         let slots = limit_bytes.saturating_sub(total(&lines_now));
         let request_bytes = longest_bytes(&limits, &rates, usual);
-        if request_bytes <= slots {
+        if Door::limit_for(request_bytes) <= slots {
             lines_now.push(line("request slots", 1, slots));
             let plan = Plan {
                 limit_bytes,
@@ -113,12 +114,25 @@ pub(crate) fn draw(
                 text_scratch_bytes,
             });
         }
-        if config.body_bytes_max.is_some() || limits.body_bytes_max / 2 < BODY_BYTES_LEAST {
-            let cost = |limit_bytes| total(&lines(&limits, limit_bytes)) + request_bytes;
+        if !shrink(config, model, &mut limits, request_bytes) {
+            let cost = |limit_bytes| total(&lines(&limits, limit_bytes)) + Door::limit_for(request_bytes);
             return Err(too_small(limit_bytes, weight_bytes(model), request_bytes, cost));
         }
+    }
+}
+
+/// Halves what costs more, the longest body or the largest pass, as far as the operator left it open; false when neither can give way.
+fn shrink(config: &EngineConfig, model: &Model, limits: &mut Limits, request_bytes: usize) -> bool {
+    let body_may = config.body_bytes_max.is_none() && limits.body_bytes_max / 2 >= BODY_BYTES_LEAST;
+    let tokens = limits.batch_tokens_max / 2;
+    let pass_may = tokens >= config.batch_tokens_least.max(limits.tokens_max);
+    let passes_bytes = config.workers * model.forward_scratch(batch_shape(limits)).bytes();
+    if pass_may && (!body_may || passes_bytes > request_bytes) {
+        limits.batch_tokens_max = tokens;
+    } else if body_may {
         limits.body_bytes_max /= 2;
     }
+    pass_may || body_may
 }
 
 fn total(lines: &[BillLine]) -> usize {
@@ -154,7 +168,8 @@ fn fixed_lines(
 ) -> Vec<BillLine> {
     let arena_bytes = model.forward_scratch(batch_shape(limits)).bytes();
     let tables_bytes = pass::table_bytes(limits, model.info());
-    let place_bytes = size_of::<std::sync::Mutex<Cell>>() + 4 * size_of::<u32>();
+    let place_bytes =
+        size_of::<std::sync::Mutex<Cell>>() + 4 * size_of::<u32>() + size_of::<crate::returns::Candidate>();
     let mut lines = config.fixed.clone();
     lines.extend([
         line("weights", 1, weight_bytes(model)),
@@ -166,6 +181,7 @@ fn fixed_lines(
         ),
         line("batch tables", config.workers, tables_bytes),
         line("request table", config.requests_max, place_bytes),
+        line("length histogram", 1, Lengths::HEAP_BYTES),
     ]);
     lines
 }
@@ -259,7 +275,7 @@ fn longest_bytes(limits: &Limits, rates: &Rates, tasks: Tasks) -> usize {
             limits,
             rates,
             tasks,
-            Known::before_the_body(limits, tasks, limits.body_bytes_max),
+            Known::before_the_body(limits, tasks, limits.body_bytes_max, limits.inputs_max),
         ),
         limits.chunk_bytes,
     )
@@ -271,14 +287,14 @@ fn longest_need(limits: &Limits, rates: &Rates, tasks: Tasks, slots_bytes: usize
         limits,
         rates,
         tasks,
-        Known::before_the_body(limits, tasks, limits.body_bytes_max),
+        Known::before_the_body(limits, tasks, limits.body_bytes_max, limits.inputs_max),
     );
     let cut_tasks = tasks.without(Tasks::ENTITIES.with(Tasks::TOKENS));
     let cut = need(
         limits,
         rates,
         cut_tasks,
-        Known::before_the_body(limits, cut_tasks, limits.body_bytes_max),
+        Known::before_the_body(limits, cut_tasks, limits.body_bytes_max, limits.inputs_max),
     );
     Need {
         tokens: whole.tokens.max(cut.tokens),

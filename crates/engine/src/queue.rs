@@ -73,6 +73,14 @@ impl Queue {
         }
     }
 
+    /// Takes a job out of the line of texts; false when it does not stand there.
+    pub(crate) fn remove_text(&self, job: u32) -> bool {
+        let mut lines = self.lock();
+        let before = lines.text.len();
+        lines.text.retain(|&waiting| waiting != job);
+        lines.text.len() < before
+    }
+
     /// Text first while a pass would not be full: reading is quick and lets more texts share the pass.
     pub(crate) fn next(&self) -> Next {
         let mut lines = self.lock();

@@ -126,4 +126,6 @@ pub struct Ask {
     pub tasks: Tasks,
     /// The declared length of its body; `None` is priced as the longest.
     pub body_bytes: Option<usize>,
+    /// The most inputs that it may carry; `None`: [`Limits::inputs_max`](crate::Limits::inputs_max).
+    pub inputs_max: Option<usize>,
 }

@@ -21,14 +21,7 @@ const UNCUT: usize = u32::MAX as usize;
 pub(crate) fn run(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Result<usize, JobError> {
     check(work)?;
     let tasks = work.options.tasks;
-    let known = Known {
-        body_bytes: work.body.len(),
-        text_bytes: work.inputs.text_bytes(),
-        inputs: work.inputs.len(),
-        ids: work.inputs.ids(),
-        cut: Known::cut(tasks),
-    };
-    let need = need(engine.limits(), engine.rates(), tasks, known);
+    let need = need(engine.limits(), engine.rates(), tasks, work.known());
     let pools = engine.pools();
     // Every lease below is a part of the debit that the door made from a longer body and more inputs.
     if tasks.need_tokens() {
@@ -43,6 +36,7 @@ pub(crate) fn run(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Resul
         segment(engine, work, scratch)?;
     }
     lay_out(engine, work)?;
+    engine.traffic.record(work);
     Ok(waiting_tokens(engine, work))
 }
 

@@ -40,7 +40,8 @@ impl Admission {
     pub(crate) fn new(engine: Arc<Engine>, ask: Ask) -> Admission {
         let limits = engine.limits();
         let body_bytes = ask.body_bytes.unwrap_or(limits.body_bytes_max);
-        let known = Known::before_the_body(limits, ask.tasks, body_bytes);
+        let inputs_max = ask.inputs_max.unwrap_or(limits.inputs_max);
+        let known = Known::before_the_body(limits, ask.tasks, body_bytes, inputs_max);
         let bytes = engine.price(ask.tasks, known);
         let state = match engine
             .check_size(body_bytes, bytes)
@@ -168,6 +169,7 @@ impl Ticket {
             ids_used: 0,
             held: grant.held,
         };
+        engine.berths().lock(place.id).receiving_bytes = slots.held.bytes();
         Ticket {
             slots: Some(slots),
             known,
@@ -214,6 +216,19 @@ impl Ticket {
         self.slots().held.bytes()
     }
 
+    /// Ready when the request's bytes are wanted back before it has started: others wait for room, and it is the largest. Who reads the body should
+    /// poll this beside it and end the request.
+    pub fn poll_returned(&mut self, cx: &mut Context<'_>) -> Poll<JobError> {
+        let mut cell = self.place.engine.berths().lock(self.place.id);
+        match cell.returned.take() {
+            Some(error) => Poll::Ready(error),
+            None => {
+                cell.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
     /// Lets `read` find the inputs in the body, which it may rewrite in place.
     ///
     /// # Errors
@@ -235,9 +250,22 @@ impl Ticket {
     pub(crate) fn submit(mut self, options: JobOptions, deadline: Nanos) -> Job {
         let slots = self.slots.take().expect("a ticket is submitted once");
         let engine = Arc::clone(&self.place.engine);
-        let work = engine.new_work(slots.body, slots.inputs, slots.ids, slots.held, options, deadline);
-        engine.berths().lock(self.place.id).work = Some(work);
-        engine.queue().push_text(self.place.id);
+        let mut work = engine.new_work(slots.body, slots.inputs, slots.ids, slots.held, options, deadline);
+        let worst_bytes = work.bytes_worst(&engine);
+        work.held.shrink_to(worst_bytes);
+        let mut cell = engine.berths().lock(self.place.id);
+        cell.receiving_bytes = 0;
+        cell.waker = None;
+        cell.work = Some(work);
+        let returned = cell.returned.take();
+        let waits = returned.is_none();
+        if let Some(error) = returned {
+            cell.finish(Err(error));
+        }
+        drop(cell);
+        if waits {
+            engine.queue().push_text(self.place.id);
+        }
         let Ticket { place, .. } = self;
         Job { place: Some(place) }
     }

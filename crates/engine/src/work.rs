@@ -4,9 +4,12 @@ use plimsoll_encoder::spans::{EntitySpan, Step, Taken};
 use plimsoll_memory::{Lease, Pod, cast, cast_mut};
 
 use crate::clock::Nanos;
+use crate::engine::Engine;
 use crate::gate::Held;
 use crate::inputs::{Input, InputTable};
-use crate::request::{JobOptions, Span};
+use crate::need::{Known, need};
+use crate::pools::{self, slot};
+use crate::request::{JobOptions, Span, Tasks};
 
 /// What a job owns.
 pub(crate) struct Work {
@@ -22,6 +25,8 @@ pub(crate) struct Work {
     pub(crate) progress: Progress,
     /// A worker has taken it for the text stage. A late entry in the line must not read it twice.
     pub(crate) text_taken: bool,
+    /// Tasks that were asked for and are not done, because memory is short.
+    pub(crate) dropped: Tasks,
     /// Last, so that the slots are back before their bytes are.
     pub(crate) held: Held,
 }
@@ -290,6 +295,42 @@ impl Work {
         let words = self.words.as_ref().map_or(0, Lease::slot_bytes);
         let tokens = self.tokens.lease.as_ref().map_or(0, Lease::slot_bytes);
         self.body.slot_bytes() + self.inputs.slot_bytes() + ids + words + tokens
+    }
+
+    /// What is known of it once its body was read.
+    pub(crate) fn known(&self) -> Known {
+        Known {
+            body_bytes: self.body.len(),
+            text_bytes: self.inputs.text_bytes(),
+            inputs: self.inputs.len(),
+            ids: self.inputs.ids(),
+            cut: Known::cut(self.options.tasks),
+        }
+    }
+
+    /// Bytes that it may still come to need, those that it holds included: what stays debited once its body was read.
+    pub(crate) fn bytes_worst(&self, engine: &Engine) -> usize {
+        let mut need = need(engine.limits(), engine.rates(), self.options.tasks, self.known());
+        (need.body, need.inputs, need.ids) = (0, 0, 0);
+        // The price of no body and no inputs is one least slot each; these are held at their own sizes.
+        let least = slot::<u8>(1) + slot::<Input>(1);
+        self.slot_bytes() + pools::bytes(&need, engine.limits().chunk_bytes) - least
+    }
+
+    /// Leases that found their slot warm, and those that did not.
+    pub(crate) fn warm_and_cold(&self) -> (u64, u64) {
+        let leases = [
+            Some(self.body.was_warm()),
+            Some(self.inputs.was_warm()),
+            self.ids.as_ref().map(Lease::was_warm),
+            self.tokens.lease.as_ref().map(Lease::was_warm),
+            self.words.as_ref().map(Lease::was_warm),
+            self.labels.lease.as_ref().map(Lease::was_warm),
+            self.features.lease.as_ref().map(Lease::was_warm),
+        ];
+        let all = leases.iter().flatten();
+        let warm = all.clone().filter(|warm| **warm).count();
+        (warm as u64, (all.count() - warm) as u64)
     }
 
     /// Discards every slot instead of returning it: a stage panicked while it held them.

@@ -46,6 +46,7 @@ fn going_away_at_the_door_in_the_body_and_before_submission() {
     let ask = Ask {
         tasks: all_tasks(),
         body_bytes: Some(100),
+        inputs_max: None,
     };
     drop(rig.engine.admit(ask));
     rig.assert_all_back();
@@ -194,6 +195,7 @@ fn refusals_hold_nothing() {
     let huge = Ask {
         tasks: all_tasks(),
         body_bytes: Some(1 << 40),
+        inputs_max: None,
     };
     let refusal = now_or_never(rig.engine.admit(huge)).err().unwrap();
     assert_eq!(
@@ -208,6 +210,7 @@ fn refusals_hold_nothing() {
     let ask = Ask {
         tasks: all_tasks(),
         body_bytes: Some(4096),
+        inputs_max: None,
     };
     let mut inside = Vec::new();
     let waiting = loop {
@@ -235,6 +238,7 @@ fn the_body_may_not_go_on() {
     let mut ticket = now_or_never(rig.engine.admit(Ask {
         tasks: all_tasks(),
         body_bytes: Some(4),
+        inputs_max: None,
     }))
     .unwrap();
     ticket.push(b"abc").unwrap();

@@ -10,7 +10,7 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::pool::PoolCore;
+use crate::pool::{Keep, PoolCore};
 use crate::sync::{AtomicU64, Mutex, Ordering, lock};
 
 /// The cap; cloning shares it.
@@ -55,7 +55,22 @@ impl CommitCap {
     /// Gives back idle slots of any pool, largest first, until at least `bytes` are freed or none is idle; returns the bytes freed.
     /// The time it takes is bounded by `bytes`, apart from the last slot.
     pub fn reclaim(&self, bytes: usize) -> usize {
-        self.give_back(&lock(&self.shared.pools), bytes)
+        self.give_back(&lock(&self.shared.pools), bytes, Keep::Nothing)
+    }
+
+    /// As [`reclaim`](Self::reclaim), but idle slots that traffic like the recent one will want again stay: per pool and size the share of its last
+    /// 1,024 leases in the most slots that were out at once. What a burst left behind goes, and the next request still finds its slots warm.
+    pub fn give_back_excess(&self, bytes: usize) -> usize {
+        self.give_back(&lock(&self.shared.pools), bytes, Keep::Warm)
+    }
+
+    /// Ends a window of the time over which "at once" is measured; what was out before the window before this one is forgotten.
+    pub fn turn_window(&self) {
+        let pools = lock(&self.shared.pools);
+        pools
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|core| core.turn_window());
     }
 
     /// Gives back every idle slot of every pool; returns the bytes freed.
@@ -66,7 +81,7 @@ impl CommitCap {
     /// As [`reclaim`](Self::reclaim), of one pool only.
     pub(crate) fn reclaim_from(&self, core: &PoolCore, bytes: usize) -> usize {
         let _taking = lock(&self.shared.pools);
-        let freed = core.give_back_idle(bytes);
+        let freed = core.give_back_idle(bytes, Keep::Nothing);
         self.release(freed);
         freed
     }
@@ -88,7 +103,10 @@ impl CommitCap {
             let Err(available) = self.try_charge(bytes) else {
                 return Ok(());
             };
-            let freed = self.give_back(&pools, bytes - available);
+            let mut freed = self.give_back(&pools, bytes - available, Keep::Warm);
+            if freed < bytes - available {
+                freed += self.give_back(&pools, bytes - available - freed, Keep::Nothing);
+            }
             if self.try_charge(bytes).is_ok() {
                 return Ok(());
             }
@@ -121,13 +139,13 @@ impl CommitCap {
             .map_err(|committed| (self.shared.cap - committed) as usize)
     }
 
-    fn give_back(&self, pools: &[Weak<PoolCore>], bytes: usize) -> usize {
+    fn give_back(&self, pools: &[Weak<PoolCore>], bytes: usize, keep: Keep) -> usize {
         let mut freed = 0;
         for core in pools.iter().filter_map(Weak::upgrade) {
             if freed >= bytes {
                 break;
             }
-            let given = core.give_back_idle(bytes - freed);
+            let given = core.give_back_idle(bytes - freed, keep);
             self.release(given);
             freed += given;
         }

@@ -138,6 +138,16 @@ impl Lists {
         Some(run)
     }
 
+    /// As [`pop_idle_run`](Self::pop_idle_run), as long as `warm_slots` stay, those that are out included.
+    pub(crate) fn pop_excess_run(&mut self, warm_slots: usize, slots_max: usize) -> Option<Range<u32>> {
+        let stay = warm_slots.saturating_sub(self.leased_slots as usize);
+        let excess = (self.idle_slots as usize).saturating_sub(stay);
+        match excess.min(slots_max) {
+            0 => None,
+            slots => self.pop_idle_run(slots),
+        }
+    }
+
     pub(crate) fn push_idle(&mut self, index: u32) {
         self.next[index as usize] = self.idle;
         self.idle = index;

@@ -94,6 +94,7 @@ pub struct Lease<T: Pod> {
     pub(crate) dirty_len: usize,
     pub(crate) class: usize,
     pub(crate) slot: SlotId,
+    pub(crate) warm: bool,
     pub(crate) discard: bool,
 }
 
@@ -111,6 +112,11 @@ impl<T: Pod> Lease<T> {
     /// Bytes of the slot: what this lease costs.
     pub fn slot_bytes(&self) -> usize {
         self.core.classes[self.class].slot_bytes()
+    }
+
+    /// Whether the slot was committed already when it was leased.
+    pub fn was_warm(&self) -> bool {
+        self.warm
     }
 
     /// Returns the slot as a panic would: its pages are dropped, nobody sees its contents again.

@@ -58,6 +58,7 @@ pub mod process;
 pub mod region;
 pub mod reservation;
 pub mod scratch;
+mod sizing;
 mod sync;
 
 pub use alloc::{CountingAllocator, PipelineScope};

@@ -14,8 +14,8 @@ struct Roots {
     cgroup: PathBuf,
 }
 
-/// The smallest memory limit of the cgroups that this process is in, v2 (`memory.max`) or v1 (`memory.limit_in_bytes`); `None` when none is set
-/// below the host's memory.
+/// The smallest memory limit of the cgroups that this process is in, v2 (`memory.max`, and `memory.high`, above which the kernel slows a process down
+/// until it hardly moves) or v1 (`memory.limit_in_bytes`); `None` when none is set below the host's memory.
 pub fn cgroup_limit_bytes() -> Option<u64> {
     Roots::system().cgroup_limit_bytes()
 }
@@ -40,6 +40,18 @@ pub fn memory_limit_bytes() -> Option<u64> {
 /// Bytes charged to this process's cgroup (`memory.current` or `memory.usage_in_bytes`), page cache included; `None` without one.
 pub fn cgroup_usage_bytes() -> Option<u64> {
     Roots::system().cgroup_usage_bytes()
+}
+
+/// How much the processes of this cgroup (v2), else of the host, stood still for want of memory in the last 10 seconds, in percent
+/// (`some avg10` of `memory.pressure`); `None` where the kernel does not measure it.
+pub fn memory_pressure_percent() -> Option<f64> {
+    Roots::system().memory_pressure_percent()
+}
+
+/// Under strict overcommit (`vm.overcommit_memory` = 2) the bytes that may still be committed on this host; `None` where the kernel promises
+/// more than it has.
+pub fn commit_left_bytes() -> Option<u64> {
+    Roots::system().commit_left_bytes()
 }
 
 impl Roots {
@@ -67,10 +79,33 @@ impl Roots {
     }
 
     fn host_memory_bytes(&self) -> Option<u64> {
+        self.meminfo_bytes("MemTotal:")
+    }
+
+    fn meminfo_bytes(&self, name: &str) -> Option<u64> {
         let text = fs::read_to_string(self.proc.join("meminfo")).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         kibibytes.checked_mul(1024)
+    }
+
+    fn commit_left_bytes(&self) -> Option<u64> {
+        let mode = fs::read_to_string(self.proc.join("sys/vm/overcommit_memory")).ok()?;
+        if mode.trim() != "2" {
+            return None;
+        }
+        let promised = self.meminfo_bytes("Committed_AS:")?;
+        Some(self.meminfo_bytes("CommitLimit:")?.saturating_sub(promised))
+    }
+
+    fn memory_pressure_percent(&self) -> Option<f64> {
+        let own = self
+            .hierarchies()
+            .into_iter()
+            .find_map(|hierarchy| fs::read_to_string(hierarchy.own.join("memory.pressure")).ok());
+        let text = own.or_else(|| fs::read_to_string(self.proc.join("pressure/memory")).ok())?;
+        let some = text.lines().find_map(|line| line.strip_prefix("some avg10="))?;
+        some.split(' ').next()?.parse().ok()
     }
 
     /// The hierarchies that may limit memory, from the lines `id:controllers:path` of `/proc/self/cgroup`.
@@ -90,13 +125,14 @@ impl Roots {
             } else {
                 self.cgroup.clone()
             };
-            Some(Hierarchy::new(root, path, "memory.max", "memory.current"))
+            let limits = &["memory.max", "memory.high"];
+            Some(Hierarchy::new(root, path, limits, "memory.current"))
         } else if controllers.split(',').any(|controller| controller == "memory") {
             let root = self.cgroup.join("memory");
             Some(Hierarchy::new(
                 root,
                 path,
-                "memory.limit_in_bytes",
+                &["memory.limit_in_bytes"],
                 "memory.usage_in_bytes",
             ))
         } else {
@@ -109,12 +145,12 @@ impl Roots {
 struct Hierarchy {
     root: PathBuf,
     own: PathBuf,
-    limit: &'static str,
+    limits: &'static [&'static str],
     usage: &'static str,
 }
 
 impl Hierarchy {
-    fn new(root: PathBuf, path: &str, limit: &'static str, usage: &'static str) -> Self {
+    fn new(root: PathBuf, path: &str, limits: &'static [&'static str], usage: &'static str) -> Self {
         let inside = root.join(path);
         // A path with `..` leads out of the mounted tree: the group is above its root.
         let reachable = inside.is_dir() && !path.split('/').any(|part| part == "..");
@@ -122,16 +158,20 @@ impl Hierarchy {
         Hierarchy {
             root,
             own,
-            limit,
+            limits,
             usage,
         }
     }
 
     /// The smallest limit on the way up.
     fn limit_bytes(&self) -> Option<u64> {
-        self.groups()
-            .filter_map(|group| read_bytes(&group.join(self.limit)))
-            .min()
+        let of = |group: &Path| {
+            self.limits
+                .iter()
+                .filter_map(|limit| read_bytes(&group.join(limit)))
+                .min()
+        };
+        self.groups().filter_map(of).min()
     }
 
     /// The process's group and those above it, up to the mounted root.
@@ -242,6 +282,39 @@ mod tests {
         );
         fs::remove_file(tree.path.join("cgroup/memory/docker/b:c/memory.limit_in_bytes")).unwrap();
         assert_eq!(roots.cgroup_limit_bytes(), None);
+    }
+
+    #[test]
+    fn memory_high_binds_and_pressure_is_read() {
+        let tree = Tree::new(
+            "high",
+            &[
+                MEMINFO,
+                ("proc/self/cgroup", "0::/service\n"),
+                ("cgroup/service/memory.max", "9000000\n"),
+                ("cgroup/service/memory.high", "8000000\n"),
+                (
+                    "cgroup/service/memory.pressure",
+                    "some avg10=1.25 avg60=0.00 avg300=0.00 total=1\nfull avg10=0.50 avg60=0.00 avg300=0.00 total=1\n",
+                ),
+            ],
+        );
+        let roots = tree.roots();
+        assert_eq!(roots.cgroup_limit_bytes(), Some(8_000_000));
+        assert_eq!(roots.memory_pressure_percent(), Some(1.25));
+    }
+
+    #[test]
+    fn strict_overcommit_says_what_is_left() {
+        let meminfo = "MemTotal: 16000 kB\nCommitLimit: 9000 kB\nCommitted_AS: 4000 kB\n";
+        let files = [
+            ("proc/meminfo", meminfo),
+            ("proc/sys/vm/overcommit_memory", "2\n"),
+        ];
+        let tree = Tree::new("strict", &files);
+        assert_eq!(tree.roots().commit_left_bytes(), Some(5000 * 1024));
+        fs::write(tree.path.join("proc/sys/vm/overcommit_memory"), "0\n").unwrap();
+        assert_eq!(tree.roots().commit_left_bytes(), None);
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::pod::Pod;
 use crate::process::page_bytes;
 use crate::region::HugePages;
 use crate::reservation::{Reservation, ReserveError};
+use crate::sizing::Sizing;
+use crate::sync::{Mutex, lock};
 
 /// What a slot holds when it is leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,9 @@ pub struct Pool<T> {
     element: PhantomData<fn() -> T>,
 }
 
+/// Pages are given back in spans of at most so many bytes, one longer slot apart, so that no call into the kernel takes long.
+const GIVE_BACK_SPAN_BYTES: usize = 2 << 20;
+
 /// The pool without its element type.
 #[derive(Debug)]
 pub(crate) struct PoolCore {
@@ -82,6 +87,16 @@ pub(crate) struct PoolCore {
     cap: CommitCap,
     /// Sizes ascending, each twice the one before.
     pub(crate) classes: Box<[Class]>,
+    sizing: Mutex<Sizing>,
+}
+
+/// Which idle slots stay when memory is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// None.
+    Nothing,
+    /// Those that traffic like the recent one will want again.
+    Warm,
 }
 
 impl<T> Clone for Pool<T> {
@@ -111,7 +126,7 @@ impl<T: Pod> Pool<T> {
             .fold(0, usize::saturating_add)
     }
 
-    /// Heap bytes that the bookkeeping of such a pool may come to touch: two words a slot and a bit a page. No other figure of a pool includes them.
+    /// Heap bytes that the bookkeeping of such a pool may come to touch: two words a slot, a bit a page, and the sizes of recent leases. No other figure of a pool includes them.
     pub fn bookkeeping_bytes(config: &PoolConfig) -> usize {
         let of_size = |slot_bytes| {
             let bytes = region_bytes(config, slot_bytes);
@@ -119,7 +134,7 @@ impl<T: Pod> Pool<T> {
         };
         slot_sizes::<T>(config)
             .map(of_size)
-            .fold(0, usize::saturating_add)
+            .fold(Sizing::heap_bytes(), usize::saturating_add)
     }
 
     /// Builds the pool: allocates its bookkeeping, commits nothing yet.
@@ -136,6 +151,7 @@ impl<T: Pod> Pool<T> {
             config,
             cap: cap.clone(),
             classes,
+            sizing: Mutex::new(Sizing::new()),
         });
         cap.register(&core);
         Ok(Pool {
@@ -152,7 +168,8 @@ impl<T: Pod> Pool<T> {
     pub fn lease(&self, len: usize) -> Result<Lease<T>, LeaseError> {
         let core = &self.core;
         let class = core.class_of::<T>(len)?;
-        let slot = core.take(class)?;
+        let (slot, warm) = core.take(class)?;
+        lock(&core.sizing).leased(class);
         // Initialised memory of the slot's own: committed by `take`, zero or `Pod` values of an earlier lease.
         let address = core.classes[class].address(slot.index).cast::<T>();
         Ok(Lease {
@@ -162,6 +179,7 @@ impl<T: Pod> Pool<T> {
             dirty_len: len,
             class,
             slot,
+            warm,
             discard: false,
         })
     }
@@ -278,14 +296,14 @@ impl PoolCore {
         Ok((slot_bytes.trailing_zeros() - page_bytes().trailing_zeros()) as usize)
     }
 
-    /// An idle slot, else a cold one with pages charged and committed.
-    fn take(&self, class: usize) -> Result<SlotId, LeaseError> {
+    /// An idle slot (true: it was warm), else a cold one with pages charged and committed.
+    fn take(&self, class: usize) -> Result<(SlotId, bool), LeaseError> {
         let class = &self.classes[class];
         let index = {
             let mut lists = class.lists();
             if let Some(index) = lists.pop_idle() {
                 lists.hits += 1;
-                return Ok(lists.stamp(index));
+                return Ok((lists.stamp(index), true));
             }
             let exhausted = LeaseError::Exhausted {
                 pool: self.config.name,
@@ -301,7 +319,7 @@ impl PoolCore {
             return Err(error);
         }
         lists.misses += 1;
-        Ok(lists.stamp(index))
+        Ok((lists.stamp(index), false))
     }
 
     fn commit(&self, class: &Class, index: u32) -> Result<(), LeaseError> {
@@ -325,6 +343,7 @@ impl PoolCore {
         if !class.lists().unstamp(slot) {
             return;
         }
+        lock(&self.sizing).returned();
         if discard {
             return self.put_discarded(class, slot.index);
         }
@@ -348,13 +367,22 @@ impl PoolCore {
         self.cap.note_return();
     }
 
+    pub(crate) fn turn_window(&self) {
+        lock(&self.sizing).turn();
+    }
+
     /// Gives back idle slots, largest first, until at least `bytes` are freed; the caller holds the cap's list and credits it.
-    pub(crate) fn give_back_idle(&self, bytes: usize) -> usize {
+    pub(crate) fn give_back_idle(&self, bytes: usize, keep: Keep) -> usize {
         let mut freed = 0;
-        for class in self.classes.iter().rev() {
+        for (size, class) in self.classes.iter().enumerate().rev() {
+            let warm_slots = match keep {
+                Keep::Nothing => 0,
+                Keep::Warm => lock(&self.sizing).slots(size),
+            };
             while freed < bytes {
-                let slots_max = (bytes - freed).div_ceil(class.slot_bytes());
-                let Some(run) = class.lists().pop_idle_run(slots_max) else {
+                let wanted = (bytes - freed).div_ceil(class.slot_bytes());
+                let span = (GIVE_BACK_SPAN_BYTES / class.slot_bytes()).max(1);
+                let Some(run) = class.lists().pop_excess_run(warm_slots, wanted.min(span)) else {
                     break;
                 };
                 let given = class.give_back(run.clone());

@@ -31,6 +31,16 @@ pub fn resident_bytes() -> Option<usize> {
     Some(pages * page_bytes())
 }
 
+/// Of [`resident_bytes`], those that no file backs (anonymous memory): what the kernel cannot drop when it is short.
+pub fn anonymous_bytes() -> Option<usize> {
+    let mut buffer = [0u8; 128];
+    let text = read_into(c"/proc/self/statm", &mut buffer)?;
+    let mut fields = text.split(' ').skip(1);
+    let resident: usize = fields.next()?.parse().ok()?;
+    let shared: usize = fields.next()?.parse().ok()?;
+    Some(resident.saturating_sub(shared) * page_bytes())
+}
+
 /// Reads the beginning of a small file into `buffer`.
 fn read_into<'a>(path: &std::ffi::CStr, buffer: &'a mut [u8]) -> Option<&'a str> {
     // SAFETY: `path` ends in a nul byte.

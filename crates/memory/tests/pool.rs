@@ -203,13 +203,13 @@ fn neighbours_and_strangers_all_go_back() {
 }
 
 #[test]
-fn bookkeeping_is_two_words_a_slot_and_a_bit_a_page() {
+fn bookkeeping_is_two_words_a_slot_a_bit_a_page_and_the_recent_leases() {
     let page = page_bytes();
     let config = config(2 * page, 128 * page, Clear::Never);
     assert_eq!(Pool::<u8>::reserve_bytes(&config), 2 * 128 * page);
     assert_eq!(
         Pool::<u8>::bookkeeping_bytes(&config),
-        (128 + 64) * 8 + 2 * 128 / 8
+        (128 + 64) * 8 + 2 * 128 / 8 + 1024
     );
 }
 
@@ -333,4 +333,43 @@ fn slots_max_bounds_every_size_and_saves_address_space() {
         ));
         drop(leases);
     }
+}
+
+#[test]
+fn what_a_burst_left_goes_and_what_traffic_needs_stays() {
+    let page = page_bytes();
+    let (cap, pool) = alone(64, Clear::Never);
+    let burst: Vec<_> = (0..32).map(|_| pool.lease(1).unwrap()).collect();
+    assert!(burst.iter().all(|lease| !lease.was_warm()));
+    drop(burst);
+    assert_eq!(
+        cap.give_back_excess(usize::MAX),
+        0,
+        "so many were out at once in this window"
+    );
+    cap.turn_window();
+    cap.turn_window();
+    assert_eq!(
+        cap.give_back_excess(3 * page),
+        3 * page,
+        "no more than was asked for"
+    );
+    assert_eq!(cap.give_back_excess(usize::MAX), 28 * page);
+    assert_eq!(pool.stats().idle_slots, 1);
+    assert!(pool.lease(1).unwrap().was_warm());
+}
+
+#[test]
+fn a_shift_of_the_sizes_strands_nothing() {
+    let page = page_bytes();
+    let (cap, pool) = alone(64, Clear::Never);
+    (0..2000).for_each(|_| drop(pool.lease(page).unwrap()));
+    (0..2000).for_each(|_| drop(pool.lease(16 * page).unwrap()));
+    assert_eq!(cap.committed_bytes(), 17 * page);
+    assert_eq!(
+        cap.give_back_excess(usize::MAX),
+        page,
+        "nobody asked for a page lately"
+    );
+    assert!(pool.lease(16 * page).unwrap().was_warm());
 }

@@ -31,7 +31,7 @@ impl Buckets {
     }
 }
 
-/// The last [`LENGTHS_KEPT`] lengths. Recording is O(1); a quantile looks at a fixed number of bins. Takes about 6 KiB, allocated once.
+/// The last [`LENGTHS_KEPT`] lengths. Recording is O(1); a quantile looks at a fixed number of bins. Allocated once.
 ///
 /// ```
 /// use plimsoll_engine::govern::Lengths;
@@ -66,6 +66,9 @@ fn bin(tokens: u32) -> usize {
 }
 
 impl Lengths {
+    /// What one takes on the heap.
+    pub const HEAP_BYTES: usize = LENGTHS_KEPT * size_of::<u32>() + BINS * size_of::<u16>();
+
     /// An input of so many tokens; the oldest is forgotten.
     pub fn record(&mut self, tokens: u32) {
         if self.len == LENGTHS_KEPT {

@@ -123,6 +123,7 @@ impl Rig {
         let ask = Ask {
             tasks,
             body_bytes: Some(body.len()),
+            inputs_max: None,
         };
         let mut ticket = now_or_never(self.engine.admit(ask)).unwrap();
         ticket.push(body.as_bytes()).unwrap();

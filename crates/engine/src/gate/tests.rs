@@ -1,0 +1,179 @@
+use super::*;
+use crate::clock::ManualClock;
+use std::task::Waker;
+
+fn gate(limit_bytes: usize, requests_max: usize, waiting_max: usize) -> (Arc<Gate>, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::default());
+    let limits = GateLimits {
+        requests_max,
+        waiting_max,
+        wait: Nanos::from_ms(10),
+        marks: Marks::default(),
+    };
+    (Gate::new(Ledger::new(limit_bytes), clock.clone(), limits), clock)
+}
+
+fn inside(entry: Result<Entry, Refusal>) -> Grant {
+    match entry {
+        Ok(Entry::Inside(grant)) => grant,
+        Ok(Entry::InLine(id)) => panic!("in line as {id}"),
+        Err(refusal) => panic!("{refusal}"),
+    }
+}
+
+fn in_line(entry: Result<Entry, Refusal>) -> u64 {
+    match entry {
+        Ok(Entry::InLine(id)) => id,
+        _ => panic!("not in line"),
+    }
+}
+
+fn poll(gate: &Arc<Gate>, id: u64) -> Poll<Result<Grant, Refusal>> {
+    gate.poll_line(id, &mut Context::from_waker(Waker::noop()))
+}
+
+fn leave(gate: &Gate, grant: Grant) {
+    gate.leave(grant.berth);
+    drop(grant.held);
+}
+
+/// 450 bytes in the first 100 ms that anything is out, time after time: 4.5 bytes a millisecond.
+fn measure(gate: &Arc<Gate>, clock: &ManualClock) {
+    clock.advance(Nanos::from_ms(5000));
+    for _ in 0..20 {
+        let first = inside(gate.enter(450));
+        let second = inside(gate.enter(100));
+        clock.advance(Nanos::from_ms(100));
+        leave(gate, first);
+        leave(gate, second);
+    }
+}
+
+#[test]
+fn nobody_overtakes_a_large_request_that_waits() {
+    let (gate, _) = gate(100, 8, 8);
+    let first = inside(gate.enter(50));
+    let large = in_line(gate.enter(80));
+    let small = in_line(gate.enter(10));
+    assert!(
+        poll(&gate, small).is_pending(),
+        "10 bytes are free, but 80 were asked for before"
+    );
+    leave(&gate, first);
+    assert!(poll(&gate, small).is_pending());
+    assert!(matches!(poll(&gate, large), Poll::Ready(Ok(_))));
+    assert_eq!(gate.waiting(), 1);
+}
+
+#[test]
+fn giving_up_lets_the_next_one_through() {
+    let (gate, _) = gate(100, 8, 8);
+    let _first = inside(gate.enter(50));
+    let large = in_line(gate.enter(80));
+    let small = in_line(gate.enter(10));
+    gate.give_up(large);
+    assert!(matches!(poll(&gate, small), Poll::Ready(Ok(_))));
+}
+
+#[test]
+fn small_requests_go_past_into_their_own_part_and_no_further() {
+    let (gate, _) = gate(1000, 64, 64);
+    let _large = inside(gate.enter(900));
+    let _waits = in_line(gate.enter(500));
+    let small: Vec<_> = (0..4).map(|_| inside(gate.enter(25))).collect();
+    in_line(gate.enter(25));
+    assert_eq!(gate.ledger().in_use(), 1000);
+    assert_eq!(small.len(), 4);
+}
+
+#[test]
+fn a_full_line_and_a_full_table_are_named() {
+    let (gate, _) = gate(100, 1, 1);
+    let grant = inside(gate.enter(10));
+    let waiting = in_line(gate.enter(10));
+    let reason = Shortage::Requests { requests_max: 1 };
+    assert!(matches!(gate.enter(10), Err(Refusal::Overloaded { reason: r, .. }) if r == reason));
+    assert!(matches!(gate.refusal(10), Refusal::Overloaded { reason: r, .. } if r == reason));
+    gate.leave(grant.berth);
+    let reason = Shortage::Waiting { waiting_max: 1 };
+    assert!(matches!(gate.enter(10), Err(Refusal::Overloaded { reason: r, .. }) if r == reason));
+    gate.give_up(waiting);
+    drop(grant.held);
+    assert_eq!((gate.ledger().in_use(), gate.inside(), gate.waiting()), (0, 0, 0));
+}
+
+#[test]
+fn retry_after_follows_the_measured_drain() {
+    let (gate, clock) = gate(1000, 8, 8);
+    measure(&gate, &clock);
+    let _full = inside(gate.enter(550));
+    let Refusal::Overloaded { retry_after_ms, .. } = gate.refusal(460) else {
+        panic!("refused for another reason")
+    };
+    // 350 are free for a large one, 110 are missing, at 4.5 bytes a millisecond.
+    assert_eq!(retry_after_ms, 25);
+}
+
+#[test]
+fn who_cannot_get_in_within_the_wait_is_told_at_once() {
+    let (gate, clock) = gate(1000, 8, 8);
+    measure(&gate, &clock);
+    let _full = inside(gate.enter(550));
+    let refused = gate.enter(460);
+    assert!(matches!(
+        refused,
+        Err(Refusal::Overloaded {
+            reason: Shortage::Bytes {
+                needed_bytes: 460,
+                free_bytes: 350,
+                ..
+            },
+            ..
+        })
+    ));
+    in_line(gate.enter(390));
+}
+
+#[test]
+fn a_high_level_lets_newcomers_in_up_to_the_resume_mark() {
+    let (gate, clock) = gate(1000, 8, 8);
+    let first = inside(gate.enter(450));
+    let second = inside(gate.enter(410));
+    let change = gate.look().change.unwrap();
+    assert_eq!((change.from, change.to), (Level::Normal, Level::Refusing));
+    assert!(gate.look().change.is_none(), "told once");
+    clock.advance(Nanos::from_ms(10));
+    leave(&gate, second);
+    assert_eq!(gate.level().0, Level::Refusing, "not within a second");
+    let third = inside(gate.enter(300));
+    in_line(gate.enter(26));
+    leave(&gate, third);
+    clock.advance(Nanos::from_ms(1000));
+    assert_eq!(gate.look().change.unwrap().to, Level::Normal);
+    leave(&gate, first);
+}
+
+#[test]
+fn turning_someone_away_is_told_once() {
+    let (gate, clock) = gate(1000, 8, 8);
+    measure(&gate, &clock);
+    let _full = inside(gate.enter(550));
+    assert!(!gate.look().turned_away);
+    assert!(gate.enter(900).is_err());
+    let look = gate.look();
+    assert!(look.turned_away && look.inside == 1);
+    assert!(!gate.look().turned_away);
+}
+
+#[test]
+fn a_draining_gate_refuses_those_in_line_too() {
+    let (gate, _) = gate(100, 8, 8);
+    let _first = inside(gate.enter(90));
+    let waiting = in_line(gate.enter(10));
+    gate.drain();
+    assert!(matches!(
+        poll(&gate, waiting),
+        Poll::Ready(Err(Refusal::Draining))
+    ));
+    assert!(matches!(gate.enter(1), Err(Refusal::Draining)));
+}
