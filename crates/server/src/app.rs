@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use plimsoll_engine::govern::{Marks, Order, PaceConfig};
 use plimsoll_engine::{Clock, Engine, Nanos};
 
 use crate::metrics::Metrics;
@@ -50,8 +51,18 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// From the body's last byte to the finished answer.
     pub request_timeout: Duration,
+    /// A body may take so long whatever its length.
+    pub body_grace: Duration,
+    /// After the grace it must have come at this rate.
+    pub body_bytes_per_s_min: usize,
     /// What clients must show as a bearer token.
     pub api_key: Option<String>,
+    /// Where the levels of the ledger lie.
+    pub marks: Marks,
+    /// What is dropped first under pressure.
+    pub drop_order: Order,
+    /// When memory is reclaimed.
+    pub pace: PaceConfig,
 }
 
 impl Default for Settings {
@@ -59,8 +70,29 @@ impl Default for Settings {
         Settings {
             body_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
+            body_grace: Duration::from_secs(2),
+            body_bytes_per_s_min: 8 * 1024,
             api_key: None,
+            marks: Marks::default(),
+            drop_order: Order::default(),
+            pace: PaceConfig::default(),
         }
+    }
+}
+
+impl Settings {
+    /// For work that nobody waits for, as a file: it is done whole, however long it takes.
+    pub fn ungoverned() -> Self {
+        Settings {
+            marks: Marks::OFF,
+            ..Settings::default()
+        }
+    }
+
+    /// How long a body may take of which `read_bytes` have come.
+    pub fn body_time(&self, read_bytes: usize) -> Duration {
+        let earned = Duration::from_secs_f64(read_bytes as f64 / self.body_bytes_per_s_min.max(1) as f64);
+        self.body_timeout.min(self.body_grace + earned)
     }
 }
 

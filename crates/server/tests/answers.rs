@@ -258,10 +258,12 @@ const SHAPES: [Shape; 13] = [
             .with(Tasks::ENTITIES)
             .with(Tasks::CLASSES)
             .with(Tasks::EMBEDDING),
+        dropped: Tasks::NONE,
         single: false,
     },
     Shape::Analyze {
-        tasks: Tasks::WORDS,
+        tasks: Tasks::EMBEDDING,
+        dropped: Tasks::WORDS,
         single: true,
     },
     Shape::Embed,
@@ -353,7 +355,11 @@ fn analysis_counts_characters_and_leaves_blank_words_out() {
         .with(Tasks::ENTITIES)
         .with(Tasks::CLASSES)
         .with(Tasks::EMBEDDING);
-    let results = value(Shape::Analyze { tasks, single: false });
+    let results = value(Shape::Analyze {
+        tasks,
+        dropped: Tasks::NONE,
+        single: false,
+    });
     let first = &results["results"][0];
     let words: Vec<(&str, u64, u64)> = first["words"]
         .as_array()

@@ -234,10 +234,60 @@ fn connections_over_the_cap_are_told() {
     let mut first = server.connect();
     first.write("GET /health HTTP/1.1\r\nhost: test\r\n\r\n");
     assert_eq!(first.reply().status, 200);
-    assert_eq!(server.connect().reply().status, 503);
+    assert_eq!(server.get("/health").status, 200, "on a reserved connection");
+    let refused = server.post("/embed", r#"{"inputs": "a"}"#);
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert!(refused.text().contains("all connections are in use"));
     drop(first);
     until("the place is free", || server.app.metrics.connections() == 0);
-    assert_eq!(server.get("/health").status, 200);
+    assert_eq!(server.post("/embed", r#"{"inputs": "a"}"#).status, 200);
+}
+
+#[test]
+fn connections_over_all_caps_are_told() {
+    let net = NetSettings {
+        connections_max: 1,
+        connections_reserved: 0,
+        ..NetSettings::default()
+    };
+    let server = embedded(Settings::default(), net);
+    let mut first = server.connect();
+    first.write("GET /health HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(first.reply().status, 200);
+    assert_eq!(server.connect().reply().status, 503);
+}
+
+#[test]
+fn a_connection_that_waits_for_nothing_makes_room() {
+    let net = NetSettings {
+        connections_max: 1,
+        evict_after: Duration::ZERO,
+        ..NetSettings::default()
+    };
+    let server = embedded(Settings::default(), net);
+    let mut idle = server.connect();
+    idle.write("POST /embed HT");
+    until("it has the place", || server.app.metrics.connections() == 1);
+    assert_eq!(server.post("/embed", r#"{"inputs": "a"}"#).status, 200);
+    assert!(idle.is_closed());
+}
+
+#[test]
+fn a_body_that_comes_below_the_least_rate() {
+    let settings = Settings {
+        body_grace: Duration::from_millis(50),
+        body_bytes_per_s_min: 1000,
+        ..Settings::default()
+    };
+    let server = embedded(settings, NetSettings::default());
+    let mut client = server.connect();
+    client.write(head("/embed", 1000));
+    client.write(&"[".repeat(50));
+    let reply = client.reply();
+    assert_eq!(reply.status, 408);
+    let expected = "50 bytes of the body came in 100 ms";
+    assert!(reply.text().contains(expected), "{}", reply.text());
+    server.assert_empty();
 }
 
 #[test]

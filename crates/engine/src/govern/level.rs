@@ -61,6 +61,15 @@ impl Default for Marks {
 }
 
 impl Marks {
+    /// Marks that are never reached: the level is always normal.
+    pub const OFF: Marks = Marks {
+        strained_percent: 101,
+        relaxed_percent: 101,
+        refusing_percent: 101,
+        resume_percent: 101,
+        change_least: Nanos(0),
+    };
+
     /// `percent` of `limit_bytes`.
     pub fn bytes(percent: u8, limit_bytes: usize) -> usize {
         (limit_bytes as u128 * u128::from(percent) / 100) as usize

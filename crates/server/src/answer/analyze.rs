@@ -4,19 +4,44 @@ use plimsoll_engine::Tasks;
 
 use super::scores::Scores;
 use super::{Out, Source};
+use crate::wire::analyze::names;
 
 /// One object, or `{"results": [...]}`.
-pub(super) async fn results<S: Source>(source: &S, tasks: Tasks, single: bool, out: &mut Out<'_, S>) {
+pub(super) async fn results<S: Source>(
+    source: &S,
+    tasks: Tasks,
+    dropped: Tasks,
+    single: bool,
+    out: &mut Out<'_, S>,
+) {
     if single {
-        return result(source, 0, tasks, out).await;
+        result(source, 0, tasks, out).await;
+    } else {
+        out.raw("{\"results\":[").await;
+        for index in 0..source.inputs() {
+            out.comma(index).await;
+            result(source, index, tasks, out).await;
+            out.raw("}").await;
+        }
+        out.raw("]").await;
     }
-    out.raw("{\"results\":[").await;
-    for index in 0..source.inputs() {
-        out.comma(index).await;
-        result(source, index, tasks, out).await;
+    if dropped != Tasks::NONE {
+        left_out(dropped, out).await;
     }
-    out.raw("]}").await;
+    out.raw("}").await;
 }
+
+/// `,"dropped": ["words"]`: what was asked for and is left out, because memory is short.
+async fn left_out<S: Source>(dropped: Tasks, out: &mut Out<'_, S>) {
+    out.raw(",\"dropped\":[").await;
+    for (index, name) in names(dropped).enumerate() {
+        out.comma(index).await;
+        out.string(name).await;
+    }
+    out.raw("]").await;
+}
+
+/// An object that is left open.
 
 async fn result<S: Source>(source: &S, index: usize, tasks: Tasks, out: &mut Out<'_, S>) {
     let text = source.text(index);
@@ -38,9 +63,9 @@ async fn result<S: Source>(source: &S, index: usize, tasks: Tasks, out: &mut Out
     out.raw("\"tokens\":").await;
     out.uint(source.token_total(index)).await;
     out.raw(if source.truncated(index) {
-        ",\"truncated\":true}"
+        ",\"truncated\":true"
     } else {
-        ",\"truncated\":false}"
+        ",\"truncated\":false"
     })
     .await;
 }

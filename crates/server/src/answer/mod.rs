@@ -27,7 +27,11 @@ use crate::wire::Shape;
 /// Writes the whole answer in its shape.
 pub async fn render<S: Source>(source: &S, shape: Shape, out: &mut Out<'_, S>) {
     match shape {
-        Shape::Analyze { tasks, single } => analyze::results(source, tasks, single, out).await,
+        Shape::Analyze {
+            tasks,
+            dropped,
+            single,
+        } => analyze::results(source, tasks, dropped, single, out).await,
         Shape::Embed => tei::embed(source, out).await,
         Shape::EmbedAll => tei::embed_all(source, out).await,
         Shape::Predict { single, raw_scores } => tei::predict(source, single, raw_scores, out).await,

@@ -83,7 +83,7 @@ pub enum AnalyzeError {
 /// # Errors
 /// [`AnalyzeError`]; faults of single lines are in the output.
 pub fn run(args: &AnalyzeArgs) -> Result<ExitCode, AnalyzeError> {
-    let StartUp { app, workers } = StartUp::new(&args.model, Settings::default(), None)?;
+    let StartUp { app, workers } = StartUp::new(&args.model, Settings::ungoverned(), None)?;
     let tasks = tasks(&args.tasks, &app)?;
     let failed = |name: &str| {
         let name = name.to_owned();
@@ -285,6 +285,7 @@ async fn begin(app: &Arc<App>, tasks: Tasks, line: Line) -> Result<Pending, Line
     let mut admission = app.engine.admit(Ask {
         tasks: tasks.with(Tasks::TOKEN_COUNT),
         body_bytes: Some(bytes.len()),
+        inputs_max: Some(1),
     });
     let wait = std::time::Duration::from_nanos(admission.wait().0);
     let admitted = match timeout(wait, &mut admission).await {
@@ -337,7 +338,15 @@ async fn write(
         Err(reason) => output.write_all(json!({ "error": reason }).to_string().as_bytes())?,
         Ok(answer) => {
             let served = Served::new(answer, Arc::clone(&app.engine), Arc::clone(&app.model_name));
-            let mut body = AnswerBody::start(served, Shape::Analyze { tasks, single: true }).await;
+            let mut body = AnswerBody::start(
+                served,
+                Shape::Analyze {
+                    tasks,
+                    dropped: Tasks::NONE,
+                    single: true,
+                },
+            )
+            .await;
             while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
                 output.write_all(frame.data_ref().map_or(&[], |bytes| bytes))?;
             }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use plimsoll_engine::BillLine;
+use plimsoll_engine::govern::{Order, PaceConfig};
+use plimsoll_engine::{BillLine, Tasks};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -13,6 +14,7 @@ use super::start::{RUNTIME_STACK_BYTES, RUNTIME_THREADS};
 use super::{ModelArgs, StartUp, StartUpError, plan};
 use crate::app::Settings;
 use crate::net::{self, ListenError, NetSettings};
+use crate::wire::analyze;
 use crate::workers::{self, WorkerError, Workers};
 
 /// Flags of `serve`.
@@ -34,9 +36,25 @@ pub struct ServeArgs {
     /// From a body's first byte to its last, in milliseconds.
     #[arg(long, env, default_value_t = 10_000)]
     body_timeout_ms: u64,
+    /// After its first 2 seconds a body must have come at this rate, or its client is told that it is too slow.
+    #[arg(long, env, default_value_t = 8 * 1024)]
+    body_bytes_per_second_min: usize,
+    /// What /v1/analyze leaves out first when memory is short, in this order; what is not named is never left out. Answers say what they leave out.
+    #[arg(long, env, value_delimiter = ',', default_value = "words,entities,sentiment", value_parser = task_name)]
+    drop_order: Vec<Tasks>,
+    /// Growth of live bytes in percent that starts a reclaim cycle; 0 switches the reclaimer off.
+    #[arg(long, env, default_value_t = 100)]
+    reclaim_growth: u32,
     /// From a body's last byte to its answer, in milliseconds.
     #[arg(long, env, default_value_t = 30_000)]
     request_timeout_ms: u64,
+}
+
+fn task_name(name: &str) -> Result<Tasks, String> {
+    analyze::task(name).ok_or_else(|| {
+        let names: Vec<_> = analyze::names(analyze::ALL).collect();
+        format!("there are {}", names.join(", "))
+    })
 }
 
 /// Connections take at most this part of the limit where nobody says how many there may be.
@@ -75,7 +93,7 @@ impl NetArgs {
         let settings = self.settings(limit_bytes);
         BillLine {
             owner: "connections",
-            count: settings.connections_max,
+            count: settings.connections_max + settings.connections_reserved,
             each_bytes: net::connection_bytes(&settings),
         }
     }
@@ -112,7 +130,14 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
     let settings = Settings {
         body_timeout: Duration::from_millis(args.body_timeout_ms),
         request_timeout: Duration::from_millis(args.request_timeout_ms),
+        body_bytes_per_s_min: args.body_bytes_per_second_min,
         api_key: args.api_key.clone(),
+        drop_order: Order::new(&args.drop_order),
+        pace: PaceConfig {
+            growth_percent: (args.reclaim_growth > 0).then_some(args.reclaim_growth),
+            ..PaceConfig::default()
+        },
+        ..Settings::default()
     };
     let StartUp { app, workers } = StartUp::new(&args.model, settings, Some(&args.net))?;
     let net = NetSettings {

@@ -88,6 +88,9 @@ impl StartUp {
         config.requests_max = args.max_concurrent_requests;
         config.waiting_max = args.max_concurrent_requests;
         config.probe = probe;
+        config.marks = settings.marks;
+        config.drop_order = settings.drop_order;
+        config.pace = settings.pace;
         config.prompts.clone_from(&loaded.prompts);
         config.fixed = fixed_lines(limit_bytes, workers, connections);
         let default_prompt = default_prompt(args, &loaded)?;

@@ -38,6 +38,8 @@ pub struct Route {
     pub tasks: fn(&Abilities) -> Tasks,
     /// What it needs the model for, in words.
     pub purpose: &'static str,
+    /// The most inputs of one request.
+    pub inputs_max: fn(&Abilities) -> usize,
 }
 
 /// All routes that take the road. The alias `/` comes on top, see [`tei::main_route`].
@@ -68,6 +70,18 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
+        .with_state(app)
+}
+
+/// What a connection gets when all places for connections are taken: health, metrics and diagnosis answer, all else is told to come again.
+pub fn reserve_router(app: Arc<App>) -> Router {
+    own::pages()
+        .fallback(|State(app): State<Arc<App>>, uri: Uri| async move {
+            app.metrics
+                .connections_refused
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Problem::no_connection().into_response(Family::of(uri.path()))
+        })
         .with_state(app)
 }
 

@@ -22,6 +22,7 @@ pub const ROUTES: &[Route] = &[Route {
     read: openai::embeddings,
     tasks: |_| Tasks::EMBEDDING,
     purpose: "embedding",
+    inputs_max: |abilities| abilities.inputs_max,
 }];
 
 /// `/v1/models` and `/v1/models/{model}`.

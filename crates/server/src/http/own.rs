@@ -21,6 +21,7 @@ pub const ROUTES: &[Route] = &[Route {
     read: analyze::read,
     tasks: |abilities| analyze::tasks(abilities).with(plimsoll_engine::Tasks::TOKEN_COUNT),
     purpose: "analysis",
+    inputs_max: |abilities| abilities.inputs_max,
 }];
 
 /// `/health`, `/metrics` and `/info`: they hold no request's bytes, and answer while everything else is refused.

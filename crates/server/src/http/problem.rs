@@ -60,17 +60,20 @@ pub enum Reason {
     Requests,
     /// The line at the door is full.
     Waiting,
+    /// It had not started when room had to be made.
+    Returned,
     /// The server goes down.
     Draining,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 5] = [
+    pub const ALL: [Reason; 6] = [
         Reason::TooLarge,
         Reason::Bytes,
         Reason::Requests,
         Reason::Waiting,
+        Reason::Returned,
         Reason::Draining,
     ];
 
@@ -81,6 +84,7 @@ impl Reason {
             Reason::Bytes => "bytes",
             Reason::Requests => "requests",
             Reason::Waiting => "waiting",
+            Reason::Returned => "returned",
             Reason::Draining => "draining",
         }
     }
@@ -100,6 +104,10 @@ impl Reason {
                 reason: Shortage::Waiting { .. },
                 ..
             } => Reason::Waiting,
+            Refusal::Overloaded {
+                reason: Shortage::Returned { .. },
+                ..
+            } => Reason::Returned,
             Refusal::Draining => Reason::Draining,
         }
     }
@@ -162,6 +170,19 @@ impl Problem {
     /// The server is going down.
     pub fn draining() -> Self {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unhealthy", Refusal::Draining);
+        Problem {
+            retry_after_ms: Some(1000),
+            ..problem
+        }
+    }
+
+    /// All connections are in use, and this one is of those kept for health, metrics and diagnosis.
+    pub fn no_connection() -> Self {
+        let problem = Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Overloaded",
+            "all connections are in use; this one is kept for /health, /metrics and /info",
+        );
         Problem {
             retry_after_ms: Some(1000),
             ..problem
@@ -297,6 +318,18 @@ impl From<BodyTooLong> for Problem {
 
 impl From<JobError> for Problem {
     fn from(error: JobError) -> Self {
+        if let JobError::Returned {
+            held_bytes,
+            retry_after_ms,
+        } = error
+        {
+            let reason = Shortage::Returned { held_bytes };
+            return Refusal::Overloaded {
+                reason,
+                retry_after_ms,
+            }
+            .into();
+        }
         let (status, kind) = match error {
             JobError::Deadline { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
             JobError::Internal { .. } => (StatusCode::FAILED_DEPENDENCY, "Backend"),

@@ -13,7 +13,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderValue, header};
 use http_body::Body as _;
-use plimsoll_engine::{Answer, Ask, Job, Nanos, Refusal, Ticket};
+use plimsoll_engine::{Answer, Ask, Job, Nanos, Refusal, Tasks, Ticket};
 use plimsoll_memory::PipelineScope;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -21,7 +21,7 @@ use super::Route;
 use super::problem::Problem;
 use crate::answer::{AnswerBody, Served, Source};
 use crate::app::App;
-use crate::wire::{self, Shape};
+use crate::wire::{self, Shape, analyze};
 
 /// The longest refused body that is read to its end.
 const DISCARD_BYTES_MAX: u64 = 16 << 20;
@@ -44,10 +44,11 @@ pub async fn travel(app: Arc<App>, route: Route, request: Request) -> Response {
         }
         Err(problem) => {
             app.metrics.failed(problem.kind());
+            let took = Nanos(app.engine.now().since(began));
             problem
                 .refusal()
                 .into_iter()
-                .for_each(|reason| app.metrics.refused(reason));
+                .for_each(|reason| app.metrics.refused(reason, took));
             if !waits_to_send {
                 discard(&mut body).await;
             }
@@ -99,6 +100,7 @@ async fn admit(app: &App, route: &Route, declared_bytes: Option<usize>) -> Resul
     let mut ask = Ask {
         tasks,
         body_bytes: declared_bytes,
+        inputs_max: Some((route.inputs_max)(&app.abilities)),
     };
     loop {
         match admit_as(app, ask).await {
@@ -128,14 +130,19 @@ async fn receive(
     body: &mut Body,
     declared_bytes: Option<usize>,
 ) -> Result<Ticket, Problem> {
-    let deadline = Instant::now() + app.settings.body_timeout;
+    let began = Instant::now();
     loop {
-        let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-        match timeout_at(deadline, frame).await {
-            Err(_) => return Err(Problem::slow_body(ticket.body().len(), app.settings.body_timeout)),
-            Ok(None) => return Ok(ticket),
-            Ok(Some(Err(_))) => return Err(Problem::short_body(ticket.body().len(), declared_bytes)),
-            Ok(Some(Ok(frame))) => {
+        let time = app.settings.body_time(ticket.body().len());
+        let frame = poll_fn(|cx| match ticket.poll_returned(cx) {
+            Poll::Ready(error) => Poll::Ready(Err(error)),
+            Poll::Pending => Pin::new(&mut *body).poll_frame(cx).map(Ok),
+        });
+        match timeout_at(began + time, frame).await {
+            Err(_) => return Err(Problem::slow_body(ticket.body().len(), time)),
+            Ok(Err(error)) => return Err(error.into()),
+            Ok(Ok(None)) => return Ok(ticket),
+            Ok(Ok(Some(Err(_)))) => return Err(Problem::short_body(ticket.body().len(), declared_bytes)),
+            Ok(Ok(Some(Ok(frame)))) => {
                 let Some(bytes) = frame.data_ref() else { continue };
                 let scope = PipelineScope::enter();
                 let pushed = ticket.push(bytes);
@@ -167,6 +174,8 @@ fn submit(app: &App, route: &Route, mut ticket: Ticket) -> Result<(Shape, Job), 
 
 /// Begins to write the answer.
 async fn respond(app: &Arc<App>, shape: Shape, began: Nanos, answer: Answer) -> Result<Response, Problem> {
+    let dropped = answer.dropped();
+    let shape = shape.without(dropped);
     let served = Served::new(answer, Arc::clone(&app.engine), Arc::clone(&app.model_name));
     if let Shape::Decode { skip_special_tokens } = shape {
         check_decode(&served, skip_special_tokens)?;
@@ -191,7 +200,17 @@ async fn respond(app: &Arc<App>, shape: Shape, began: Nanos, answer: Answer) -> 
     if counts.truncated > 0 {
         number("x-truncated-inputs", counts.truncated as u64);
     }
+    if dropped != Tasks::NONE {
+        app.metrics.dropped(dropped);
+        headers.insert("x-plimsoll-dropped", names_of(dropped));
+    }
     Ok(response)
+}
+
+/// The names of tasks, for a header.
+fn names_of(tasks: Tasks) -> HeaderValue {
+    let names: Vec<&str> = analyze::names(tasks).collect();
+    HeaderValue::from_str(&names.join(", ")).expect("names of tasks are words")
 }
 
 /// What an answer counts up to.

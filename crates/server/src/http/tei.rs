@@ -18,6 +18,8 @@ const fn route(
         read,
         tasks,
         purpose,
+        // The batch, and the text that it is compared with.
+        inputs_max: |abilities| abilities.batch_max + 1,
     }
 }
 

@@ -2,19 +2,21 @@
 //!
 //! A fixed set of atomics: recording allocates nothing and waits for nobody.
 
+mod governor;
 mod histogram;
 pub mod text;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::SystemTime;
 
-use plimsoll_engine::{Nanos, Timings};
+use plimsoll_engine::{Nanos, Tasks, Timings};
 
 pub use histogram::Histogram;
 
 use crate::http::problem::Reason;
 use crate::http::road::Counts;
 use crate::http::{Route, routes};
+use crate::wire::analyze;
 
 /// Routes that are counted apart: those of the table and `/`.
 const ROUTES_MAX: usize = 16;
@@ -37,6 +39,11 @@ const KINDS: [&str; 11] = [
 const SECONDS: &[f64] = &[
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 ];
+/// Bounds in seconds of refusals.
+const REFUSAL_SECONDS: &[f64] = &[
+    1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.002, 0.005, 0.01, 0.012, 0.02, 0.05, 0.1, 1.0,
+];
+
 /// Bounds in tokens or sequences.
 const COUNTS: &[f64] = &[
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0,
@@ -50,6 +57,9 @@ pub struct Metrics {
     successes: [AtomicU64; ROUTES_MAX],
     failures: [AtomicU64; KINDS.len()],
     refusals: [AtomicU64; Reason::ALL.len()],
+    dropped: [AtomicU64; 4],
+    alarms: AtomicU64,
+    refusal_time: Histogram,
     truncated: AtomicU64,
     pub(crate) connections: AtomicUsize,
     pub(crate) connections_refused: AtomicU64,
@@ -72,6 +82,9 @@ impl Default for Metrics {
             successes: Default::default(),
             failures: Default::default(),
             refusals: Default::default(),
+            dropped: Default::default(),
+            alarms: AtomicU64::new(0),
+            refusal_time: Histogram::new(REFUSAL_SECONDS),
             truncated: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
             connections_refused: AtomicU64::new(0),
@@ -137,8 +150,24 @@ impl Metrics {
     }
 
     /// It was not let in.
-    pub fn refused(&self, reason: Reason) {
+    pub fn refused(&self, reason: Reason, took: Nanos) {
         self.refusals[reason as usize].fetch_add(1, Relaxed);
+        self.refusal_time.record(seconds(took.0));
+    }
+
+    /// An answer leaves some tasks out.
+    pub fn dropped(&self, tasks: Tasks) {
+        let counts = analyze::names(analyze::ALL).zip(&self.dropped);
+        for (name, count) in counts {
+            if analyze::task(name).is_some_and(|task| tasks.has(task)) {
+                count.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// A reading of the process or its group was beyond its mark.
+    pub(crate) fn alarmed(&self) {
+        self.alarms.fetch_add(1, Relaxed);
     }
 
     /// The engine answered.

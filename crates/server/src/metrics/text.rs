@@ -16,15 +16,16 @@ pub fn encode(app: &App) -> String {
     requests(app, &mut text)
         .and_then(|()| memory(app, &mut text))
         .and_then(|()| pools(app, &mut text))
+        .and_then(|()| super::governor::encode(app, &mut text))
         .expect("a String takes all that is written to it");
     text
 }
 
-fn head(text: &mut String, name: &str, kind: &str, help: &str) -> Result {
+pub(super) fn head(text: &mut String, name: &str, kind: &str, help: &str) -> Result {
     writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
 
-fn one(text: &mut String, name: &str, kind: &str, help: &str, value: impl Display) -> Result {
+pub(super) fn one(text: &mut String, name: &str, kind: &str, help: &str, value: impl Display) -> Result {
     head(text, name, kind, help)?;
     writeln!(text, "{name} {value}")
 }
@@ -81,6 +82,11 @@ fn requests(app: &App, text: &mut String) -> Result {
             count.load(Relaxed)
         )?;
     }
+    metrics.refusal_time.encode(
+        "plimsoll_refusal_duration_seconds",
+        "Seconds from a request's head to its refusal.",
+        text,
+    )?;
     metrics
         .duration
         .encode("te_request_duration", "Seconds from request to answer.", text)?;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::place::Entered;
 use super::stream::Guarded;
 use super::{HEADERS_MAX, HYPER_BUFFER_BYTES, NetSettings, STREAMS_MAX};
 
@@ -43,14 +43,16 @@ pub(super) async fn run(
     router: Router,
     tcp: TcpStream,
     settings: NetSettings,
+    place: Entered,
     mut drain: watch::Receiver<bool>,
 ) {
     let io = TokioIo::new(Guarded::new(tcp, &settings));
-    let connection = builder.serve_connection(io, TowerToHyperService::new(router));
+    let connection = builder.serve_connection(io, place.watch(router));
     let mut connection = std::pin::pin!(connection);
     // How a connection ends (the client left, was too slow, sent no HTTP) is its own affair: what it held has returned by then.
     tokio::select! {
         _ = connection.as_mut() => {}
+        () = place.evicted() => {}
         () = async { drop(drain.wait_for(|drain| *drain).await) } => {
             connection.as_mut().graceful_shutdown();
             let _ended = connection.await;

@@ -6,6 +6,7 @@
 
 mod connection;
 mod listen;
+mod place;
 mod serve;
 mod stream;
 
@@ -19,6 +20,10 @@ pub use serve::serve;
 pub struct NetSettings {
     /// Connections at the same time.
     pub connections_max: usize,
+    /// Connections on top of them, on which only health, metrics and diagnosis answer.
+    pub connections_reserved: usize,
+    /// Where all are in use, a newcomer takes the place of the one that has waited longest for a request, if it has waited so long.
+    pub evict_after: Duration,
     /// Asked of the kernel for each direction of a socket; it sets aside twice as much.
     pub socket_buffer_bytes: usize,
     /// From a connection's start, or the last answer's end, to the end of a request's headers.
@@ -35,6 +40,8 @@ impl Default for NetSettings {
     fn default() -> Self {
         NetSettings {
             connections_max: 256,
+            connections_reserved: 8,
+            evict_after: Duration::from_secs(1),
             socket_buffer_bytes: 32 * 1024,
             header_timeout: Duration::from_secs(30),
             read_idle: Duration::from_secs(75),

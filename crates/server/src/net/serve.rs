@@ -6,19 +6,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use axum::Router;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use super::place::Roster;
 use super::{NetSettings, connection};
 use crate::app::App;
-use crate::http::router;
+use crate::governor;
+use crate::http::{reserve_router, router};
 
 /// What a connection over the cap is told.
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-type: application/json\r\n\
 connection: close\r\ncontent-length: 64\r\n\r\n\
 {\"error\":\"all connections are in use\",\"error_type\":\"Overloaded\"}";
+
+/// How long a newcomer waits for the place of a connection that is closed for it.
+const EVICTION_WAIT: Duration = Duration::from_millis(50);
+/// On a reserved connection the headers come within this time.
+const RESERVED_HEADER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Serves until `stop`; then takes no more connections and lets those inside finish, at most [`NetSettings::drain_timeout`] long. Returns
 /// whether all of them did.
@@ -28,10 +38,9 @@ pub async fn serve(
     settings: NetSettings,
     stop: impl Future<Output = ()>,
 ) -> bool {
-    let places = Arc::new(Semaphore::new(settings.connections_max));
-    let builder = Arc::new(connection::builder(&settings));
-    let router = router(Arc::clone(&app));
     let (drain, draining) = watch::channel(false);
+    let house = Arc::new(House::new(Arc::clone(&app), settings, draining));
+    let governor = tokio::spawn(governor::run(Arc::clone(&app)));
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -43,30 +52,102 @@ pub async fn serve(
             sleep(Duration::from_millis(20)).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            refuse(&app, &tcp);
-            continue;
-        };
-        let run = connection::run(
-            Arc::clone(&builder),
-            router.clone(),
-            nodelay(tcp),
-            settings,
-            draining.clone(),
-        );
-        let open = Open::new(Arc::clone(&app), place);
-        tokio::spawn(async move {
-            run.await;
-            drop(open);
-        });
+        house.receive(nodelay(tcp));
     }
     drop(listener);
     app.drain();
     drain.send_replace(true);
     let all = u32::try_from(settings.connections_max).unwrap_or(u32::MAX);
-    timeout(settings.drain_timeout, places.acquire_many(all))
-        .await
-        .is_ok()
+    let ended = timeout(settings.drain_timeout, house.places.acquire_many(all)).await;
+    governor.abort();
+    ended.is_ok()
+}
+
+/// Where connections find their places.
+struct House {
+    app: Arc<App>,
+    settings: NetSettings,
+    places: Arc<Semaphore>,
+    reserved: Arc<Semaphore>,
+    roster: Arc<Roster>,
+    full: Arc<Builder<TokioExecutor>>,
+    short: Arc<Builder<TokioExecutor>>,
+    router: Router,
+    reserve_router: Router,
+    draining: watch::Receiver<bool>,
+}
+
+impl House {
+    fn new(app: Arc<App>, settings: NetSettings, draining: watch::Receiver<bool>) -> Self {
+        let short = NetSettings {
+            header_timeout: RESERVED_HEADER_TIMEOUT.min(settings.header_timeout),
+            ..settings
+        };
+        let mut short_builder = connection::builder(&short);
+        short_builder.http1().keep_alive(false);
+        House {
+            settings,
+            places: Arc::new(Semaphore::new(settings.connections_max)),
+            reserved: Arc::new(Semaphore::new(settings.connections_reserved)),
+            roster: Arc::new(Roster::new()),
+            full: Arc::new(connection::builder(&settings)),
+            short: Arc::new(short_builder),
+            router: router(Arc::clone(&app)),
+            reserve_router: reserve_router(Arc::clone(&app)),
+            draining,
+            app,
+        }
+    }
+
+    /// Gives a connection its place: a free one, that of a connection that waits for nothing, a reserved one, or none.
+    fn receive(self: &Arc<Self>, tcp: TcpStream) {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            tokio::spawn(Arc::clone(self).serve(tcp, place));
+            return;
+        }
+        let Ok(reserved) = Arc::clone(&self.reserved).try_acquire_owned() else {
+            return refuse(&self.app, &tcp);
+        };
+        let house = Arc::clone(self);
+        tokio::spawn(async move {
+            house.roster.evict(house.settings.evict_after);
+            let place = timeout(EVICTION_WAIT, Arc::clone(&house.places).acquire_owned()).await;
+            match place {
+                Ok(Ok(place)) => {
+                    drop(reserved);
+                    house.serve(tcp, place).await;
+                }
+                _ => house.serve_reserved(tcp, reserved).await,
+            }
+        });
+    }
+
+    async fn serve(self: Arc<Self>, tcp: TcpStream, place: OwnedSemaphorePermit) {
+        let _open = Open::new(Arc::clone(&self.app), place);
+        let (router, entered) = (self.router.clone(), self.roster.enter());
+        let builder = Arc::clone(&self.full);
+        connection::run(
+            builder,
+            router,
+            tcp,
+            self.settings,
+            entered,
+            self.draining.clone(),
+        )
+        .await;
+    }
+
+    async fn serve_reserved(self: Arc<Self>, tcp: TcpStream, reserved: OwnedSemaphorePermit) {
+        let _open = Open::new(Arc::clone(&self.app), reserved);
+        // On a roster of its own: nobody is closed for another here.
+        let (router, entered) = (self.reserve_router.clone(), Arc::new(Roster::new()).enter());
+        let settings = NetSettings {
+            read_idle: RESERVED_HEADER_TIMEOUT.min(self.settings.read_idle),
+            ..self.settings
+        };
+        let builder = Arc::clone(&self.short);
+        connection::run(builder, router, tcp, settings, entered, self.draining.clone()).await;
+    }
 }
 
 /// An open connection: counted, and in its place until it is dropped.

@@ -21,6 +21,9 @@ pub const SESSION_BYTES_MAX: usize = 128;
 const NAMES: [&str; 4] = ["words", "entities", "sentiment", "embedding"];
 const TASKS: [Tasks; 4] = [Tasks::WORDS, Tasks::ENTITIES, Tasks::CLASSES, Tasks::EMBEDDING];
 
+/// All tasks of the route.
+pub const ALL: Tasks = TASKS[0].with(TASKS[1]).with(TASKS[2]).with(TASKS[3]);
+
 /// All tasks of the route that the model can do.
 pub fn tasks(abilities: &Abilities) -> Tasks {
     let able = TASKS.into_iter().filter(|&task| abilities.tasks.has(task));
@@ -33,6 +36,13 @@ pub fn task(name: &str) -> Option<Tasks> {
         .iter()
         .position(|known| *known == name)
         .map(|index| TASKS[index])
+}
+
+/// The names of `tasks`.
+pub fn names(tasks: Tasks) -> impl Iterator<Item = &'static str> {
+    let all = TASKS.into_iter().zip(NAMES);
+    all.filter(move |(task, _)| tasks.has(*task))
+        .map(|(_, name)| name)
 }
 
 /// Reads a body of `/v1/analyze`.
@@ -69,7 +79,11 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
     };
     Ok(Request {
         options,
-        shape: Shape::Analyze { tasks, single },
+        shape: Shape::Analyze {
+            tasks,
+            dropped: Tasks::NONE,
+            single,
+        },
     })
 }
 

@@ -59,6 +59,8 @@ pub enum Shape {
     Analyze {
         /// What every result holds.
         tasks: Tasks,
+        /// What was asked for beside them and is left out, because memory is short.
+        dropped: Tasks,
         /// One text came in, so one object goes out.
         single: bool,
     },
@@ -94,6 +96,20 @@ pub enum Shape {
         /// Vectors as base64 of little-endian `f32`.
         base64: bool,
     },
+}
+
+impl Shape {
+    /// The shape of an answer in which some tasks were not done.
+    pub fn without(self, left_out: Tasks) -> Shape {
+        match self {
+            Shape::Analyze { tasks, single, .. } => Shape::Analyze {
+                tasks: tasks.without(left_out),
+                dropped: left_out,
+                single,
+            },
+            other => other,
+        }
+    }
 }
 
 /// Reads a body. All readers of this module are of this type.

@@ -1,0 +1,61 @@
+//! The governor's hands: calls the engine's governor when it asks to be called, reads what the kernel says once a second, and writes the lines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_memory::{limits, process};
+use tokio::time::{Instant, sleep};
+
+use crate::app::App;
+
+/// Between two readings of the process's size.
+const READING: Duration = Duration::from_secs(1);
+/// An alarm is written once in this time.
+const ALARM_PAUSE: Duration = Duration::from_secs(60);
+/// A process above this percentage of its limit raises an alarm.
+const ALARM_PERCENT: usize = 98;
+/// A group that stands still for memory so much of the time raises one, too.
+const STALL_PERCENT: f64 = 10.0;
+
+/// Governs until it is dropped.
+pub(crate) async fn run(app: Arc<App>) {
+    let mut next_reading = Instant::now();
+    let mut quiet_until = Instant::now();
+    loop {
+        let governed = app.engine.govern();
+        governed.change.iter().for_each(|change| eprintln!("{change}"));
+        governed.cycle.iter().for_each(|cycle| eprintln!("{cycle}"));
+        if governed.returned_requests > 0 {
+            eprintln!(
+                "returned {} requests that had not started",
+                governed.returned_requests
+            );
+        }
+        let now = Instant::now();
+        if now >= next_reading {
+            next_reading = now + READING;
+            if let Some(alarm) = read(&app) {
+                app.metrics.alarmed();
+                if now >= quiet_until {
+                    quiet_until = now + ALARM_PAUSE;
+                    eprintln!("alarm: {alarm}");
+                }
+            }
+        }
+        sleep(Duration::from_nanos(governed.next.since(app.engine.now()))).await;
+    }
+}
+
+/// Weighs the process; says what is wrong.
+fn read(app: &App) -> Option<String> {
+    let limit_bytes = app.engine.plan().limit_bytes;
+    let resident_bytes = process::resident_bytes()?;
+    app.engine.weigh(resident_bytes);
+    if resident_bytes > limit_bytes / 100 * ALARM_PERCENT {
+        return Some(format!("{resident_bytes} of {limit_bytes} bytes are resident"));
+    }
+    let stalled = limits::memory_pressure_percent().filter(|percent| *percent > STALL_PERCENT)?;
+    Some(format!(
+        "{stalled}% of the last 10 s something stood still for memory"
+    ))
+}

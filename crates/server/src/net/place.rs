@@ -1,0 +1,182 @@
+//! Places of connections, and who must give one up.
+//!
+//! A connection that waits for a request holds its place for nothing: an idle keep-alive one, or one whose client sends its headers a byte at a time. When all
+//! places are taken, the one that has waited longest is closed for the newcomer. A connection with a request under way is never closed for another.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::Notify;
+
+/// All connections in places.
+pub(super) struct Roster {
+    began: Instant,
+    connections: Mutex<Vec<Arc<Connection>>>,
+}
+
+/// What is known of one connection.
+pub(super) struct Connection {
+    began: Instant,
+    /// Requests under way.
+    busy: AtomicUsize,
+    /// Since when it waits for a request, in milliseconds.
+    waits_since_ms: AtomicU64,
+    close: Notify,
+}
+
+impl Roster {
+    pub(super) fn new() -> Self {
+        Roster {
+            began: Instant::now(),
+            connections: Mutex::default(),
+        }
+    }
+
+    /// Enters a new connection; it leaves when the value is dropped.
+    pub(super) fn enter(self: &Arc<Self>) -> Entered {
+        let connection = Arc::new(Connection {
+            began: self.began,
+            busy: AtomicUsize::new(0),
+            waits_since_ms: AtomicU64::new(millis(self.began)),
+            close: Notify::new(),
+        });
+        self.lock().push(Arc::clone(&connection));
+        Entered {
+            roster: Arc::clone(self),
+            connection,
+        }
+    }
+
+    /// Closes the connection that has waited longest for a request, if it has for `least`.
+    pub(super) fn evict(&self, least: Duration) {
+        let before_ms = millis(self.began).saturating_sub(least.as_millis() as u64);
+        let connections = self.lock();
+        let waiting = connections.iter().filter(|one| one.busy.load(SeqCst) == 0);
+        let oldest = waiting.min_by_key(|one| one.waits_since_ms.load(SeqCst));
+        if let Some(oldest) = oldest.filter(|one| one.waits_since_ms.load(SeqCst) <= before_ms) {
+            // Not to be chosen again while it closes.
+            oldest.waits_since_ms.store(u64::MAX, SeqCst);
+            oldest.close.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A connection's place on the roster.
+pub(super) struct Entered {
+    roster: Arc<Roster>,
+    connection: Arc<Connection>,
+}
+
+impl Entered {
+    /// Resolves when the connection is to be closed for another.
+    pub(super) async fn evicted(&self) {
+        loop {
+            self.connection.close.notified().await;
+            // A request that came at the last moment is served.
+            if self.connection.busy.load(SeqCst) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// The router, with each request counted until its answer was written.
+    pub(super) fn watch(&self, router: Router) -> Watched {
+        Watched {
+            inner: TowerToHyperService::new(router),
+            connection: Arc::clone(&self.connection),
+        }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.roster
+            .lock()
+            .retain(|one| !Arc::ptr_eq(one, &self.connection));
+    }
+}
+
+/// A service that knows which of its connection's requests are under way.
+pub(super) struct Watched {
+    inner: TowerToHyperService<Router>,
+    connection: Arc<Connection>,
+}
+
+impl Service<Request<Incoming>> for Watched {
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let busy = Busy::new(Arc::clone(&self.connection));
+        let response = self.inner.call(request);
+        Box::pin(async move {
+            let response = response.await?;
+            Ok(response.map(|body| Body::new(Counted { body, _busy: busy })))
+        })
+    }
+}
+
+/// A request under way.
+struct Busy(Arc<Connection>);
+
+impl Busy {
+    fn new(connection: Arc<Connection>) -> Self {
+        connection.busy.fetch_add(1, SeqCst);
+        Busy(connection)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.waits_since_ms.store(millis(self.0.began), SeqCst);
+        self.0.busy.fetch_sub(1, SeqCst);
+    }
+}
+
+/// A body that ends its request's being under way.
+struct Counted {
+    body: Body,
+    _busy: Busy,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
