@@ -228,6 +228,7 @@ fn no_room_is_said_at_once_and_with_a_time() {
 fn connections_over_the_cap_are_told() {
     let net = NetSettings {
         connections_max: 1,
+        evict_after: Duration::from_secs(3600),
         ..NetSettings::default()
     };
     let server = embedded(Settings::default(), net);

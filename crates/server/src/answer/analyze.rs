@@ -42,7 +42,6 @@ async fn left_out<S: Source>(dropped: Tasks, out: &mut Out<'_, S>) {
 }
 
 /// An object that is left open.
-
 async fn result<S: Source>(source: &S, index: usize, tasks: Tasks, out: &mut Out<'_, S>) {
     let text = source.text(index);
     out.raw("{").await;
