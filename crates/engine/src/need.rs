@@ -189,7 +189,7 @@ mod tests {
             characters: true,
             ..RATES
         };
-        let known = Known::before_the_body(&LIMITS, Tasks::ENTITIES, 5000);
+        let known = Known::before_the_body(&LIMITS, Tasks::ENTITIES, 5000, 2048);
         assert_eq!(need(&LIMITS, &rates, Tasks::ENTITIES, known).labels, 5000);
         assert_eq!(need(&LIMITS, &rates, Tasks::EMBEDDING, known).labels, 0);
     }

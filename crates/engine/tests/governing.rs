@@ -165,7 +165,8 @@ fn a_job_in_line_is_returned_with_a_reason() {
         .submit(ticket, JobOptions::new(all_tasks()), Nanos(u64::MAX));
     let held = rig.engine.ledger().in_use();
     let tickets = fill_with(&rig, &[8, 1]);
-    drop(rig.engine.admit(ask(4096)).give_up());
+    let turned_away = rig.engine.admit(ask(4096)).give_up();
+    assert!(matches!(turned_away, Refusal::Overloaded { .. }));
     assert!(rig.engine.govern().returned_requests > 0);
     drop(tickets);
     rig.work();
