@@ -5,6 +5,9 @@
 //! fit now waits its turn for a moment if, at the measured rate at which bytes come back, its turn can come by then; if not it is told at once
 //! when trying again makes sense.
 //!
+//! Caches may borrow from the ledger what requests leave free. Their bytes count neither for the level nor against a newcomer: what is
+//! missing is taken back from them at once.
+//!
 //! Only the exact ledger decides, through the rules of [`govern`](crate::govern). Memory that the kernel or an allocator reports is never asked: a gate on
 //! measured memory can get stuck refusing for ever.
 
@@ -21,6 +24,7 @@ use plimsoll_memory::{Ledger, Owner};
 use crate::clock::{Clock, Nanos};
 use crate::error::{Refusal, Shortage};
 use crate::govern::{Change, Door, Drain, InUse, Level, Marks, Pressure, Watermarks};
+use crate::governor::Reclaim;
 
 pub(crate) use held::Held;
 
@@ -38,6 +42,7 @@ pub(crate) struct Gate {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    caches: Mutex<Vec<Arc<dyn Reclaim>>>,
     marks: Marks,
     requests_max: usize,
     waiting_max: usize,
@@ -116,6 +121,7 @@ impl Gate {
                 turned_away: false,
                 draining: false,
             }),
+            caches: Mutex::default(),
             marks: limits.marks,
             requests_max: limits.requests_max,
             waiting_max: limits.waiting_max,
@@ -131,6 +137,23 @@ impl Gate {
     /// Where the levels lie.
     pub(crate) fn marks(&self) -> Marks {
         self.marks
+    }
+
+    /// A cache that borrows from the ledger.
+    pub(crate) fn register(&self, cache: Arc<dyn Reclaim>) {
+        self.caches().push(cache);
+    }
+
+    /// The caches that borrow from the ledger.
+    pub(crate) fn caches(&self) -> MutexGuard<'_, Vec<Arc<dyn Reclaim>>> {
+        self.caches
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Bytes debited to requests.
+    pub(crate) fn requests_bytes(&self) -> usize {
+        requests_bytes(&self.ledger)
     }
 
     /// Refuses everything from now on.
@@ -290,7 +313,7 @@ impl Gate {
 
     fn in_use(&self) -> InUse {
         InUse {
-            total_bytes: self.ledger.in_use(),
+            total_bytes: self.requests_bytes(),
             small_bytes: self.ledger.in_use_by(SMALL),
         }
     }
@@ -312,9 +335,13 @@ impl Gate {
             return None;
         }
         let owner = if self.door().is_small(bytes) { SMALL } else { LARGE };
-        // All debits are made under this lock, so between the question and the debit bytes only come back.
-        let debit = self.ledger.try_debit(owner, bytes).ok()?;
-        if self.ledger.in_use() == bytes {
+        // All debits of requests are made under this lock, so between the question and the debit their bytes only come back.
+        let debit = self.ledger.try_debit(owner, bytes).or_else(|short| {
+            self.take_from_caches(short.requested_bytes - short.available_bytes);
+            self.ledger.try_debit(owner, bytes)
+        });
+        let debit = debit.ok()?;
+        if self.requests_bytes() == bytes {
             state.bytes.begin(now);
         }
         if state.free_berths.len() == self.requests_max {
@@ -326,6 +353,13 @@ impl Gate {
             held: Held::new(debit, Arc::clone(self)),
             berth,
         })
+    }
+
+    fn take_from_caches(&self, mut bytes: usize) {
+        for cache in self.caches().iter() {
+            let goal = cache.live_bytes().saturating_sub(bytes);
+            bytes = bytes.saturating_sub(cache.reclaim(goal, bytes));
+        }
     }
 
     fn came_back(&self, bytes: usize) {
@@ -365,6 +399,10 @@ impl Gate {
     }
 }
 
+fn requests_bytes(ledger: &Ledger) -> usize {
+    ledger.in_use_by(LARGE) + ledger.in_use_by(SMALL)
+}
+
 impl State {
     fn wake_front(&mut self) {
         if let Some(waker) = self.waiting.front_mut().and_then(|front| front.waker.take()) {
@@ -373,14 +411,15 @@ impl State {
     }
 
     fn observe(&mut self, ledger: &Ledger, now: Nanos) {
-        if let Some(change) = self.level.observe(ledger.in_use(), ledger.limit_bytes(), now) {
+        let in_use = requests_bytes(ledger);
+        if let Some(change) = self.level.observe(in_use, ledger.limit_bytes(), now) {
             self.change = Some(change);
             self.wake_front();
         }
     }
 
     fn level_at(&self, ledger: &Ledger) -> (Level, Pressure) {
-        let pressure = self.level.pressure(ledger.in_use(), ledger.limit_bytes());
+        let pressure = self.level.pressure(requests_bytes(ledger), ledger.limit_bytes());
         (self.level.level(), pressure)
     }
 }

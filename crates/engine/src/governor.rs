@@ -63,7 +63,6 @@ struct State {
     candidates: Vec<Candidate>,
     returned_requests: u64,
     ballast: Ballast,
-    caches: Vec<Arc<dyn Reclaim>>,
 }
 
 impl Governor {
@@ -75,7 +74,6 @@ impl Governor {
             candidates: Vec::with_capacity(plan.limits.requests_max),
             returned_requests: 0,
             ballast: Ballast::new(plan.request_slots_bytes),
-            caches: Vec::new(),
         }))
     }
 
@@ -120,9 +118,9 @@ impl Engine {
             self.pools().cap().turn_window();
             state.window_ends = began.after(WINDOW);
         }
-        if let Some(cause) = state.pacer.due(self.live_bytes(state), began) {
+        if let Some(cause) = state.pacer.due(self.live_bytes(), began) {
             state.takes_all = cause == Cause::Request || look.level == Level::Refusing;
-            state.pacer.begin(cause, self.live_bytes(state), began);
+            state.pacer.begin(cause, self.live_bytes(), began);
         }
         let mut freed = 0;
         if !state.pacer.is_running() {
@@ -132,11 +130,7 @@ impl Engine {
             let now = self.now();
             state.pacer.worked(now.since(began), now);
             if freed == 0 {
-                governed.cycle = Some(
-                    state
-                        .pacer
-                        .end(self.marked_bytes(state), self.live_bytes(state), now),
-                );
+                governed.cycle = Some(state.pacer.end(self.marked_bytes(), self.live_bytes(), now));
             }
         }
         let now = self.now();
@@ -146,9 +140,10 @@ impl Engine {
         governed
     }
 
-    /// Registers a cache. The governor shrinks it under pressure and counts it in its cycles.
+    /// Registers a cache that borrows from the ledger. Newcomers take back from it what they miss, the governor shrinks it under pressure and counts it
+    /// in its cycles.
     pub fn register(&self, cache: Arc<dyn Reclaim>) {
-        self.governor.lock().caches.push(cache);
+        self.gate().register(cache);
     }
 
     /// Asks for a reclaim cycle that takes all that is idle.
@@ -176,6 +171,11 @@ impl Engine {
         self.ledger().set_limit_bytes(budget_bytes);
     }
 
+    /// Bytes debited to requests; what caches borrow comes on top.
+    pub fn requests_bytes(&self) -> usize {
+        self.gate().requests_bytes()
+    }
+
     /// Bytes that pools have committed, leased and idle.
     pub fn committed_bytes(&self) -> usize {
         self.pools().cap().committed_bytes()
@@ -188,7 +188,7 @@ impl Engine {
             cycles: state.pacer.cycles(),
             worked_ns: state.pacer.total_worked_ns(),
             goal_bytes: state.pacer.goal_bytes(),
-            live_bytes: self.live_bytes(&state),
+            live_bytes: self.live_bytes(),
             level_changes: self.gate().level_changes(),
             returned_requests: state.returned_requests,
         }
@@ -206,7 +206,7 @@ impl Engine {
         }
         let ledger = self.ledger();
         let resume = Marks::bytes(self.gate().marks().resume_percent, ledger.limit_bytes());
-        let excess = ledger.in_use().saturating_sub(resume);
+        let excess = self.requests_bytes().saturating_sub(resume);
         let (count, _) = take_back(self, excess, &mut state.candidates);
         state.returned_requests += count as u64;
         count
@@ -222,22 +222,28 @@ impl Engine {
         if freed > 0 {
             return freed;
         }
-        let caches = state.caches.iter().map(|cache| {
+        let caches = self.gate().caches();
+        let freed = caches.iter().map(|cache| {
             let capacity = cache.capacity_bytes();
             let goal = pressure.between(capacity, capacity / CACHE_SHARE_LEAST);
             cache.reclaim(goal, STEP_BYTES)
         });
-        caches.sum()
+        freed.sum()
     }
 
-    fn live_bytes(&self, state: &State) -> usize {
-        let caches: usize = state.caches.iter().map(|cache| cache.live_bytes()).sum();
+    fn live_bytes(&self) -> usize {
+        let caches: usize = self.gate().caches().iter().map(|cache| cache.live_bytes()).sum();
         self.committed_bytes() + caches
     }
 
-    fn marked_bytes(&self, state: &State) -> usize {
+    fn marked_bytes(&self) -> usize {
         let leased: usize = self.pool_stats().iter().map(|kind| kind.stats.leased_bytes).sum();
-        let caches: usize = state.caches.iter().map(|cache| cache.marked_bytes()).sum();
+        let caches: usize = self
+            .gate()
+            .caches()
+            .iter()
+            .map(|cache| cache.marked_bytes())
+            .sum();
         leased + caches
     }
 }

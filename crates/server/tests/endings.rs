@@ -283,7 +283,7 @@ fn a_body_that_comes_below_the_least_rate() {
     let server = embedded(settings, NetSettings::default());
     let mut client = server.connect();
     client.write(head("/embed", 1000));
-    client.write(&"[".repeat(50));
+    client.write("[".repeat(50));
     let reply = client.reply();
     assert_eq!(reply.status, 408);
     let expected = "50 bytes of the body came in 100 ms";

@@ -177,3 +177,42 @@ fn a_draining_gate_refuses_those_in_line_too() {
     ));
     assert!(matches!(gate.enter(1), Err(Refusal::Draining)));
 }
+
+/// A cache that borrowed from the ledger.
+struct Borrower(Mutex<plimsoll_memory::Debit>);
+
+impl Reclaim for Borrower {
+    fn name(&self) -> &'static str {
+        "borrower"
+    }
+    fn capacity_bytes(&self) -> usize {
+        500
+    }
+    fn live_bytes(&self) -> usize {
+        self.0.lock().unwrap().bytes()
+    }
+    fn marked_bytes(&self) -> usize {
+        0
+    }
+    fn reclaim(&self, goal_bytes: usize, _step_bytes: usize) -> usize {
+        let mut debit = self.0.lock().unwrap();
+        let before = debit.bytes();
+        debit.shrink_to(goal_bytes);
+        before - debit.bytes()
+    }
+}
+
+#[test]
+fn what_a_cache_borrowed_is_taken_back_before_anyone_is_refused() {
+    let (gate, _) = gate(1000, 8, 8);
+    let borrowed = gate.ledger().try_debit(Owner::new(9, "cache"), 500).unwrap();
+    let cache = Arc::new(Borrower(Mutex::new(borrowed)));
+    gate.register(cache.clone());
+    let first = inside(gate.enter(400));
+    assert_eq!((cache.live_bytes(), gate.level().0), (500, Level::Normal));
+    let second = inside(gate.enter(180));
+    assert_eq!((cache.live_bytes(), gate.requests_bytes()), (420, 580));
+    assert_eq!(gate.level().0, Level::Normal, "borrowed bytes press nobody");
+    leave(&gate, first);
+    leave(&gate, second);
+}

@@ -60,11 +60,12 @@ impl Roster {
 
     /// Closes the connection that has waited longest for a request, if it has for `least`.
     pub(super) fn evict(&self, least: Duration) {
-        let before_ms = millis(self.began).saturating_sub(least.as_millis() as u64);
+        let (now_ms, least_ms) = (millis(self.began), least.as_millis() as u64);
         let connections = self.lock();
         let waiting = connections.iter().filter(|one| one.busy.load(SeqCst) == 0);
         let oldest = waiting.min_by_key(|one| one.waits_since_ms.load(SeqCst));
-        if let Some(oldest) = oldest.filter(|one| one.waits_since_ms.load(SeqCst) <= before_ms) {
+        let waited = |one: &Arc<Connection>| now_ms.checked_sub(one.waits_since_ms.load(SeqCst));
+        if let Some(oldest) = oldest.filter(|one| waited(one).is_some_and(|ms| ms >= least_ms)) {
             // Not to be chosen again while it closes.
             oldest.waits_since_ms.store(u64::MAX, SeqCst);
             oldest.close.notify_one();
