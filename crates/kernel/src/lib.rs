@@ -24,6 +24,7 @@ mod act;
 mod attention;
 mod linear;
 mod math;
+mod peak;
 mod q4;
 mod rows;
 mod simd;
@@ -31,6 +32,7 @@ mod simd;
 pub use act::Activation;
 pub use attention::AttentionShape;
 pub use linear::{Epilogue, LinearShape};
+pub use peak::Arithmetic;
 pub use q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS, bf16_to_f32, f16_to_f32, q4_row_bytes};
 
 use linear::{Linear, Q4_PANEL_OUTPUTS, Weights};

@@ -1,0 +1,129 @@
+//! Answers the questions of `bench/peers/encoder_speed.py`, as its `encoder_worker.py` does for the peers: loads once, stays warm, times cells.
+//!
+//! `cargo run --release -p plimsoll-encoder --example encoder_bench -- MODEL_DIRECTORY IDS.json DTYPE THREADS`
+//!
+//! A JSON object a line in, one out:
+//!
+//! ```text
+//! {"cell": "32x64", "way": ["packed", "split"], "seconds": 0.4}  ->  {"wall": [s, ...], "cpu": s}
+//! {"embed": "FILE"}        ->  {}    unit vectors of the texts, little-endian f32
+//! {"lengths": 1000}        ->  {}    runs as many passes on every thread, of every length from 1 to 512 in random order
+//! {"memory": true}         ->  {"resident_bytes": .., "weight_bytes": .., "arena_bytes": ..}
+//! {"peak": 0.5}            ->  {"operations_per_second": .., "read_bytes_per_second": ..}    over so many seconds each, all threads at once
+//! ```
+//!
+//! Texts are packed end to end into passes of up to 2,048 tokens. `split` gives each thread its share of the texts.
+#![forbid(unsafe_code)]
+
+mod lanes;
+mod machine;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{self, BufRead, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plimsoll_encoder::Model;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use lanes::{Lanes, Share};
+
+type Fault = Box<dyn Error + Send + Sync>;
+
+#[derive(Deserialize)]
+struct Ids {
+    cells: BTreeMap<String, Vec<Vec<u32>>>,
+    texts: Vec<Vec<u32>>,
+}
+
+/// A question; the field that is there says which.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Ask {
+    cell: Option<String>,
+    way: Vec<String>,
+    seconds: f64,
+    embed: Option<String>,
+    lengths: Option<usize>,
+    memory: bool,
+    peak: Option<f64>,
+}
+
+fn main() -> Result<(), Fault> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [directory, ids, dtype, threads] = &arguments[..] else {
+        return Err("usage: encoder_bench MODEL_DIRECTORY IDS.json DTYPE THREADS".into());
+    };
+    let model = Arc::new(load(Path::new(directory), dtype)?);
+    let ids: Ids = serde_json::from_slice(&std::fs::read(ids)?)?;
+    let mut lanes = Lanes::start(&model, threads.parse()?)?;
+    let mut out = io::stdout().lock();
+    for line in io::stdin().lock().lines() {
+        let answer = answer(&serde_json::from_str(&line?)?, &ids, &model, dtype, &mut lanes)?;
+        writeln!(out, "{answer}")?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn load(directory: &Path, dtype: &str) -> Result<Model, Fault> {
+    match dtype {
+        "f32" => Ok(Model::load_dir(directory)?),
+        other => Err(format!("{other}: this encoder computes in f32").into()),
+    }
+}
+
+fn answer(ask: &Ask, ids: &Ids, model: &Model, dtype: &str, lanes: &mut Lanes) -> Result<Value, Fault> {
+    if let Some(cell) = &ask.cell {
+        let texts = ids.cells.get(cell).ok_or_else(|| format!("no cell {cell}"))?;
+        return time(lanes, texts, &ask.way, Duration::from_secs_f64(ask.seconds));
+    }
+    if let Some(path) = &ask.embed {
+        let share = Share::new(ids.texts.iter());
+        let vectors = lanes.embed(share)?;
+        let bytes: Vec<u8> = vectors.iter().flat_map(|value| value.to_le_bytes()).collect();
+        std::fs::write(path, bytes)?;
+        return Ok(json!({}));
+    }
+    if let Some(passes) = ask.lengths {
+        lanes.run(&lanes.every_length(passes, model))?;
+        return Ok(json!({}));
+    }
+    if let Some(seconds) = ask.peak {
+        let (operations, bytes) = machine::peaks(dtype, lanes.threads(), Duration::from_secs_f64(seconds))?;
+        return Ok(json!({"operations_per_second": operations, "read_bytes_per_second": bytes}));
+    }
+    if ask.memory {
+        let weights = model.info().weight_bytes;
+        return Ok(json!({
+            "resident_bytes": machine::resident_bytes()?,
+            "weight_bytes": weights.mapped + weights.converted,
+            "arena_bytes": lanes.arena_bytes(),
+        }));
+    }
+    Err("a question without a subject".into())
+}
+
+/// Runs a cell again and again for `duration`, at least once; one run before that is not counted.
+fn time(lanes: &mut Lanes, texts: &[Vec<u32>], way: &[String], duration: Duration) -> Result<Value, Fault> {
+    let shares = match way {
+        [packing, sharing] if packing == "packed" && sharing == "split" => lanes.split(texts),
+        _ => return Err(format!("no way {way:?}").into()),
+    };
+    lanes.run(&shares)?;
+    if duration.is_zero() {
+        return Ok(json!({"wall": [], "cpu": 0}));
+    }
+    let mut wall = Vec::new();
+    let (cpu, start) = (machine::cpu_time()?, Instant::now());
+    while wall.is_empty() || start.elapsed() < duration {
+        let before = Instant::now();
+        lanes.run(&shares)?;
+        wall.push(before.elapsed().as_secs_f64());
+    }
+    let cpu = (machine::cpu_time()? - cpu).as_secs_f64() / wall.len() as f64;
+    Ok(json!({"wall": wall, "cpu": cpu}))
+}
