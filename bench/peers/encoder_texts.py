@@ -87,6 +87,7 @@ def build(model, folder):
     cells |= {f"1x{length}": [exact(length)] for length in LATENCIES}
     texts = [ids(text) for text in reviews[: TEXTS // 2] + prose[: TEXTS // 2]]
     rest = [text for text in map(ids, reviews[TEXTS // 2 :][:CALIBRATION] + prose[TEXTS // 2 :]) if len(text) >= min(CALIBRATION_LENGTHS)]
+    pick.shuffle(rest)
     calibration = [calibrating(text) for text in rest[:CALIBRATION]]
     return {"cells": cells, "texts": texts, "calibration": calibration}
 
