@@ -61,15 +61,11 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             (Level::Avx2(_), _) => None,
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512(_), Arithmetic::F32) => Some(Burst::Avx512),
+            (_, Arithmetic::F32) => Some(Burst::Avx512),
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512(_), Arithmetic::Bf16) => {
-                is_x86_feature_detected!("avx512bf16").then_some(Burst::Avx512Bf16)
-            }
+            (_, Arithmetic::Bf16) => is_x86_feature_detected!("avx512bf16").then_some(Burst::Avx512Bf16),
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512(_), Arithmetic::Int8) => {
-                is_x86_feature_detected!("avx512vnni").then_some(Burst::Avx512Int8)
-            }
+            (_, Arithmetic::Int8) => is_x86_feature_detected!("avx512vnni").then_some(Burst::Avx512Int8),
         }
     }
 }
