@@ -126,7 +126,11 @@ impl SequenceHead {
             pooling: Pooling::Cls,
             dense: Some((dense, Some(activation))),
             output: Dense::bind(output, labels.len(), config.hidden, binder)?,
-            info: SequenceHeadInfo { labels, problem },
+            info: SequenceHeadInfo {
+                labels,
+                problem,
+                beside: false,
+            },
         })
     }
 
@@ -157,7 +161,11 @@ impl SequenceHead {
             pooling: config::pooling(head.pooling.as_deref().unwrap_or("cls"))?,
             dense,
             output: Dense::bind(SEQUENCE, labels.len(), config.hidden, binder)?,
-            info: SequenceHeadInfo { labels, problem },
+            info: SequenceHeadInfo {
+                labels,
+                problem,
+                beside: true,
+            },
         })
     }
 

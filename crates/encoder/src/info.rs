@@ -62,6 +62,8 @@ pub struct SequenceHeadInfo {
     pub labels: Labels,
     /// What its logits mean.
     pub problem: Problem,
+    /// Whether it stands beside an encoder that is there to embed (`plimsoll_heads`), instead of being what the model is for.
+    pub beside: bool,
 }
 
 /// Bytes of weights by what they are for. Mapped bytes are shared with the page cache; converted ones are private memory.

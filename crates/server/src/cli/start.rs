@@ -107,6 +107,7 @@ impl StartUp {
         let abilities = Abilities {
             tasks: engine.can(),
             classes: info.sequence_head.as_ref().map_or(0, |head| head.labels.len()),
+            embeds_first: info.sequence_head.as_ref().is_none_or(|head| head.beside),
             dimensions: info.hidden,
             names: vec![name.clone(), id.clone()],
             prompts: prompts.into_iter().map(|prompt| prompt.name).collect(),

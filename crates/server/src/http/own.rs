@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
+use plimsoll_encoder::ModelInfo;
 use serde_json::{Value, json};
 
 use super::Route;
@@ -66,13 +67,33 @@ async fn info(State(app): State<Arc<App>>) -> Response {
         "payload_limit": limits.body_bytes_max,
         "memory_limit": app.engine.plan().limit_bytes,
         "prompts": abilities.prompts,
+        "labels": labels(model),
     });
     ([(header::CONTENT_TYPE, "application/json")], info.to_string()).into_response()
 }
 
+/// What the heads tell apart; an empty list where there is no such head.
+fn labels(model: &ModelInfo) -> Value {
+    let classes = model.sequence_head.iter();
+    let classes = classes.flat_map(|head| (0..head.labels.len()).map(|class| head.labels.name(class)));
+    let tokens = model.token_head.iter();
+    let all = tokens.flat_map(|labels| {
+        (0..labels.len())
+            .filter(|&label| !labels.is_outside(label))
+            .map(|label| labels.entity(label))
+    });
+    let mut entities: Vec<&str> = Vec::new();
+    for kind in all {
+        if !entities.contains(&kind) {
+            entities.push(kind);
+        }
+    }
+    json!({"sentiment": classes.collect::<Vec<_>>(), "entities": entities})
+}
+
 fn model_type(app: &App) -> Value {
     let info = app.engine.model().info();
-    let Some(head) = &info.sequence_head else {
+    let Some(head) = info.sequence_head.as_ref().filter(|head| !head.beside) else {
         return json!({"embedding": {"pooling": info.pooling.name()}});
     };
     let names = (0..head.labels.len()).map(|class| head.labels.name(class));

@@ -46,9 +46,9 @@ pub const ROUTES: &[Route] = &[
 
 /// What `POST /` stands for, by the model's main task. Clients that are given only a base address post there.
 pub fn main_route(abilities: &Abilities) -> &'static Route {
-    match (abilities.tasks.has(Tasks::CLASSES), abilities.classes) {
-        (false, _) => &ROUTES[0],
-        (true, 1) => &ROUTES[2],
-        (true, _) => &ROUTES[1],
+    match (abilities.embeds_first, abilities.classes) {
+        (true, _) => &ROUTES[0],
+        (false, 1) => &ROUTES[2],
+        (false, _) => &ROUTES[1],
     }
 }

@@ -27,6 +27,8 @@ pub struct Abilities {
     pub tasks: Tasks,
     /// Labels of the sequence head.
     pub classes: usize,
+    /// Whether embedding is what the model is for, whatever heads it has beside.
+    pub embeds_first: bool,
     /// Width of an embedding.
     pub dimensions: usize,
     /// Names by which requests may call the model; the first is what answers call it.
