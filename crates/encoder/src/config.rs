@@ -263,6 +263,11 @@ pub(crate) fn pooling(name: &str) -> Result<Pooling, LoadError> {
     }
 }
 
+/// Poolings by their names, joined by `+`: their vectors one behind the other.
+pub(crate) fn poolings(names: &str) -> Result<Vec<Pooling>, LoadError> {
+    names.split('+').map(pooling).collect()
+}
+
 /// One entry of `modules.json`.
 #[derive(Debug, Deserialize)]
 struct Module {

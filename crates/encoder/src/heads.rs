@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use plimsoll_kernel::{Activation, Kernel};
 
-use crate::config::{self, Config, PlimsollHeads};
+use crate::config::{self, Config, PlimsollHeads, PlimsollSequence};
 use crate::error::LoadError;
 use crate::hidden::Hidden;
 use crate::info::{Family, Pooling, SequenceHeadInfo};
@@ -34,10 +34,13 @@ impl Dense {
 /// A head over sequences: pool, perhaps a dense layer with an activation, then one logit a label.
 #[derive(Debug)]
 pub(crate) struct SequenceHead {
-    pooling: Pooling,
+    /// One or more, one behind the other.
+    pooling: Vec<Pooling>,
     dense: Option<(Dense, Option<Activation>)>,
     output: Dense,
     pub(crate) info: SequenceHeadInfo,
+    /// Where its weights are when they came in a file of their own.
+    own: Option<Store>,
 }
 
 /// A head over tokens.
@@ -93,11 +96,16 @@ impl Heads {
             file: "config.json",
             reason: format!("two {what} classifiers: the architecture's and plimsoll_heads'"),
         };
-        if extra.sequence_classifier.is_some() {
+        if let Some(head) = &extra.sequence_classifier {
             if self.sequence.is_some() {
                 return Err(twice("sequence"));
             }
-            self.sequence = Some(SequenceHead::bind_plimsoll(config, extra, binder)?);
+            self.sequence = Some(SequenceHead::bind_plimsoll(
+                config.hidden,
+                head,
+                "config.json",
+                binder,
+            )?);
         }
         if let Some(head) = &extra.token_classifier {
             if self.token.is_some() {
@@ -123,7 +131,7 @@ impl SequenceHead {
         let dense = Dense::bind(&dense, config.hidden, config.hidden, binder)?;
         let problem = config::problem(config.problem.as_deref(), labels.len())?;
         Ok(SequenceHead {
-            pooling: Pooling::Cls,
+            pooling: vec![Pooling::Cls],
             dense: Some((dense, Some(activation))),
             output: Dense::bind(output, labels.len(), config.hidden, binder)?,
             info: SequenceHeadInfo {
@@ -131,42 +139,53 @@ impl SequenceHead {
                 problem,
                 beside: false,
             },
+            own: None,
         })
     }
 
-    fn bind_plimsoll(
-        config: &Config,
-        heads: &PlimsollHeads,
+    /// A head announced by `head` in `file`.
+    pub(crate) fn bind_plimsoll(
+        hidden: usize,
+        head: &PlimsollSequence,
+        file: &'static str,
         binder: &mut Binder,
     ) -> Result<SequenceHead, LoadError> {
-        let Some(head) = &heads.sequence_classifier else {
-            return Err(LoadError::MissingTensor {
-                name: SEQUENCE.into(),
-            });
-        };
-        let labels = config::ordered_labels("config.json", head.id2label.clone())?;
+        let labels = config::ordered_labels(file, head.id2label.clone())?;
+        let pooling = config::poolings(head.pooling.as_deref().unwrap_or("cls"))?;
+        let inputs = pooling.len() * hidden;
         let labels = labels_of(SEQUENCE, Some(labels), binder)?;
         let activation = head.activation.as_deref().map(config::activation).transpose()?;
         let dense_name = format!("{SEQUENCE}.dense");
         let dense = if binder.has(&format!("{dense_name}.weight")) {
-            Some((
-                Dense::bind(&dense_name, config.hidden, config.hidden, binder)?,
-                activation,
-            ))
+            Some((Dense::bind(&dense_name, hidden, inputs, binder)?, activation))
         } else {
             None
         };
         let problem = config::problem(head.problem_type.as_deref(), labels.len())?;
         Ok(SequenceHead {
-            pooling: config::pooling(head.pooling.as_deref().unwrap_or("cls"))?,
+            pooling,
+            output: Dense::bind(
+                SEQUENCE,
+                labels.len(),
+                if dense.is_some() { hidden } else { inputs },
+                binder,
+            )?,
             dense,
-            output: Dense::bind(SEQUENCE, labels.len(), config.hidden, binder)?,
             info: SequenceHeadInfo {
                 labels,
                 problem,
                 beside: true,
             },
+            own: None,
         })
+    }
+
+    /// The same head with its weights in `store`.
+    pub(crate) fn with_own(self, store: Store) -> SequenceHead {
+        SequenceHead {
+            own: Some(store),
+            ..self
+        }
     }
 
     /// Writes the logits, making vectors `B` floats at a time.
@@ -178,12 +197,16 @@ impl SequenceHead {
         tokens: Range<usize>,
         out: &mut [f32],
     ) {
-        let width = hidden.width();
+        let store = self.own.as_ref().unwrap_or(store);
         let pooled = Pooled {
             kernel,
             rows: hidden.rows(tokens),
-            width,
-            pooling: self.pooling,
+            width: hidden.width(),
+            pooling: &self.pooling,
+        };
+        let width = match self.dense {
+            Some(_) => hidden.width(),
+            None => pooled.inputs(),
         };
         out.copy_from_slice(store.floats(&self.output.bias));
         let weight = store.floats(&self.output.weight);
@@ -212,17 +235,34 @@ struct Pooled<'a> {
     kernel: Kernel,
     rows: &'a [f32],
     width: usize,
-    pooling: Pooling,
+    pooling: &'a [Pooling],
 }
 
 impl Pooled<'_> {
+    /// Floats of the vector.
+    fn inputs(&self) -> usize {
+        self.pooling.len() * self.width
+    }
+
     /// Writes `columns` of the vector.
     fn write(&self, columns: Range<usize>, out: &mut [f32]) {
+        let mut start = columns.start;
+        while start < columns.end {
+            let part = start / self.width;
+            let end = columns.end.min((part + 1) * self.width);
+            let from = start - part * self.width..end - part * self.width;
+            let out = &mut out[start - columns.start..end - columns.start];
+            self.write_part(self.pooling[part], from, out);
+            start = end;
+        }
+    }
+
+    fn write_part(&self, pooling: Pooling, columns: Range<usize>, out: &mut [f32]) {
         let mut rows = self
             .rows
             .chunks_exact(self.width)
             .map(|row| &row[columns.clone()]);
-        match self.pooling {
+        match pooling {
             Pooling::Cls => out.copy_from_slice(&self.rows[columns]),
             Pooling::LastToken => out.copy_from_slice(&self.rows[self.rows.len() - self.width..][columns]),
             Pooling::Mean => {
@@ -241,13 +281,14 @@ impl Pooled<'_> {
     /// Writes `outputs` of the dense layer of this vector.
     fn multiply<const B: usize>(&self, store: &Store, dense: &Dense, outputs: Range<usize>, out: &mut [f32]) {
         out.copy_from_slice(&store.floats(&dense.bias)[outputs.clone()]);
-        let weight = &store.floats(&dense.weight)[outputs.start * self.width..outputs.end * self.width];
+        let inputs = self.inputs();
+        let weight = &store.floats(&dense.weight)[outputs.start * inputs..outputs.end * inputs];
         let mut part = [0.0; B];
-        for start in (0..self.width).step_by(B) {
-            let columns = start..self.width.min(start + B);
+        for start in (0..inputs).step_by(B) {
+            let columns = start..inputs.min(start + B);
             let part = &mut part[..columns.len()];
             self.write(columns.clone(), part);
-            for (out, row) in out.iter_mut().zip(weight.chunks_exact(self.width)) {
+            for (out, row) in out.iter_mut().zip(weight.chunks_exact(inputs)) {
                 *out += self.kernel.dot(&row[columns.clone()], part);
             }
         }

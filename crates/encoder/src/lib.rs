@@ -53,6 +53,7 @@ mod batch;
 mod config;
 mod error;
 mod forward;
+pub mod head;
 mod heads;
 mod hidden;
 mod info;

@@ -11,6 +11,7 @@ use crate::batch::{Batch, BatchShape};
 use crate::config::{self, Config, Modules};
 use crate::error::{ForwardError, LoadError};
 use crate::forward::{self, Pass};
+use crate::head;
 use crate::heads::{BLOCK, Heads};
 use crate::hidden::Hidden;
 use crate::info::{ModelInfo, Pooling, Problem};
@@ -132,6 +133,28 @@ impl Model {
     pub fn with_pooling(mut self, pooling: Pooling) -> Model {
         self.info.pooling = pooling;
         self
+    }
+
+    /// The same model with the head over sequences that a directory made by `plimsoll tune` holds ([`crate::head`]), in the
+    /// place of its own.
+    ///
+    /// # Errors
+    /// See [`LoadError`]: also when the head was tuned on other weights.
+    pub fn with_head_dir(mut self, path: &Path) -> Result<Model, LoadError> {
+        let config = read(path, head::CONFIG_FILE)?;
+        let weights = Mapping::open(&path.join(head::WEIGHTS_FILE))?;
+        let (head, bytes) = head::load(&config, weights, self.info.hidden, self.fingerprint())?;
+        self.info.sequence_head = Some(head.info.clone());
+        self.info.weight_bytes.heads += bytes.heads;
+        self.info.weight_bytes.converted += bytes.converted;
+        self.info.weight_bytes.mapped += bytes.mapped;
+        self.heads.sequence = Some(head);
+        Ok(self)
+    }
+
+    /// A number that tells weight files apart.
+    pub fn fingerprint(&self) -> u64 {
+        self.store.fingerprint()
     }
 
     /// What it is and can do.

@@ -13,5 +13,6 @@ pub mod json;
 pub mod metrics;
 pub mod model;
 pub mod net;
+pub mod tune;
 pub mod wire;
 pub mod workers;

@@ -6,6 +6,7 @@ mod lines;
 pub mod plan;
 pub mod serve;
 mod start;
+pub mod tune;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -30,6 +31,8 @@ pub enum Command {
     Analyze(analyze::AnalyzeArgs),
     /// Print the memory bill: owner by owner, where each byte of the limit goes.
     Plan(plan::PlanArgs),
+    /// Train a classification head on labelled texts, for the model to serve beside its other answers.
+    Tune(tune::TuneArgs),
 }
 
 /// The model and its memory.
@@ -38,6 +41,9 @@ pub struct ModelArgs {
     /// Directory of a model (config.json, model.safetensors, tokenizer.json); without it, the one inside the binary.
     #[arg(long, env)]
     pub model_id: Option<String>,
+    /// Directory of a head made by `plimsoll tune` on this model: it answers as sentiment and as classes, in the place of the model's own.
+    #[arg(long, env = "PLIMSOLL_HEAD")]
+    pub head: Option<std::path::PathBuf>,
     /// What requests and answers call the model.
     #[arg(long, env)]
     pub served_model_name: Option<String>,

@@ -79,7 +79,10 @@ impl StartUp {
         let workers = args
             .workers
             .unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
-        let loaded = model::load(args.model_id.as_deref(), args.pooling.as_deref())?;
+        let mut loaded = model::load(args.model_id.as_deref(), args.pooling.as_deref())?;
+        if let Some(path) = &args.head {
+            loaded = loaded.with_head(path)?;
+        }
         let mut config = EngineConfig::new(limit_bytes, Arc::new(Monotonic::default()));
         config.workers = workers;
         config.batch_tokens_max = args.max_batch_tokens;

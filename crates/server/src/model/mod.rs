@@ -29,6 +29,21 @@ pub struct Loaded {
     pub id: String,
 }
 
+impl Loaded {
+    /// The same with a head of `plimsoll tune`.
+    ///
+    /// # Errors
+    /// [`ModelError::Head`].
+    pub fn with_head(mut self, path: &Path) -> Result<Loaded, ModelError> {
+        let failed = |source| ModelError::Head {
+            path: path.to_owned(),
+            source,
+        };
+        self.model = self.model.with_head_dir(path).map_err(failed)?;
+        Ok(self)
+    }
+}
+
 /// Why a model cannot be loaded. One line each.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -45,6 +60,14 @@ pub enum ModelError {
     Load {
         /// Which model.
         id: String,
+        /// What is wrong.
+        source: LoadError,
+    },
+    /// A head beside the model.
+    #[error("--head {}: {source}", path.display())]
+    Head {
+        /// Its directory.
+        path: PathBuf,
         /// What is wrong.
         source: LoadError,
     },

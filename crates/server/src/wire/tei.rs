@@ -106,6 +106,8 @@ pub fn predict(
     let single = predict_inputs(&mut body)?;
     let options = JobOptions {
         overflow,
+        // A head beside an encoder learnt from what that one reads: texts behind its prompt.
+        prompt: abilities.default_prompt.filter(|_| abilities.embeds_first),
         ..JobOptions::new(Tasks::CLASSES)
     };
     Ok(Request {
