@@ -27,6 +27,15 @@ pub(crate) fn activate<S: Simd>(s: S, activation: Activation, xs: &mut [f32]) {
     }
 }
 
+/// The same within the precision of bf16 and 8-bit products: [`Activation::Gelu`] has an absolute error below 2e-4 here.
+#[inline(always)]
+pub(crate) fn activate_near<S: Simd>(s: S, activation: Activation, xs: &mut [f32]) {
+    match activation {
+        Activation::Gelu => map::<S, NearGeluFn>(s, xs),
+        exact => activate(s, exact, xs),
+    }
+}
+
 /// A function of one vector: a type, because a closure would not be compiled with the caller's CPU features.
 trait Map {
     fn apply<S: Simd>(s: S, x: S::V) -> S::V;
@@ -37,6 +46,14 @@ impl Map for GeluFn {
     #[inline(always)]
     fn apply<S: Simd>(s: S, x: S::V) -> S::V {
         math::gelu(s, x)
+    }
+}
+
+struct NearGeluFn;
+impl Map for NearGeluFn {
+    #[inline(always)]
+    fn apply<S: Simd>(s: S, x: S::V) -> S::V {
+        math::gelu_near(s, x)
     }
 }
 

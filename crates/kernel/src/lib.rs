@@ -22,18 +22,26 @@
 
 mod act;
 mod attention;
+mod crew;
+mod encode;
 mod linear;
 mod math;
 mod peak;
+mod packed;
+mod product;
 mod q4;
 mod rows;
 mod simd;
 
 pub use act::Activation;
 pub use attention::AttentionShape;
-pub use linear::{Epilogue, LinearShape};
 pub use peak::Arithmetic;
-pub use q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS, bf16_to_f32, f16_to_f32, q4_row_bytes};
+pub use crew::Crew;
+pub use encode::{Rows, encoded_words};
+pub use linear::LinearShape;
+pub use packed::{Format, Packed, pack, packed_words};
+pub use product::Epilogue;
+pub use q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS, bf16_to_f32, f16_to_f32, f32_to_bf16, q4_row_bytes};
 
 use linear::{Linear, Q4_PANEL_OUTPUTS, Weights};
 use rows::{Join, Pool};
@@ -46,20 +54,32 @@ pub enum Isa {
     Portable,
     /// AVX2 with FMA and F16C.
     Avx2,
-    /// AVX-512 Foundation.
+    /// AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// And VNNI, for 8-bit products.
+    Avx512Vnni,
+    /// And BF16, for bf16 products.
+    Avx512Bf16,
 }
 
 impl Isa {
     /// Every instruction set, narrowest first, whether this CPU has it or not.
-    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 5] = [
+        Isa::Portable,
+        Isa::Avx2,
+        Isa::Avx512,
+        Isa::Avx512Vnni,
+        Isa::Avx512Bf16,
+    ];
 
-    /// A lower-case name: `portable`, `avx2`, `avx512`.
+    /// A lower-case name: `portable`, `avx2`, `avx512`, `avx512-vnni`, `avx512-bf16`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Vnni => "avx512-vnni",
+            Isa::Avx512Bf16 => "avx512-bf16",
         }
     }
 }
@@ -95,6 +115,10 @@ impl Kernel {
             Isa::Avx2 => simd::Avx2::new().map(Level::Avx2),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => simd::Avx512::new().map(Level::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => simd::Avx512::new().map(Level::Avx512Vnni),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => simd::Avx512::new().map(Level::Avx512Bf16),
             #[cfg(not(target_arch = "x86_64"))]
             _ => None,
         };
@@ -109,6 +133,10 @@ impl Kernel {
             Level::Avx2(_) => Isa::Avx2,
             #[cfg(target_arch = "x86_64")]
             Level::Avx512(_) => Isa::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni(_) => Isa::Avx512Vnni,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16(_) => Isa::Avx512Bf16,
         }
     }
 
@@ -126,7 +154,7 @@ impl Kernel {
         epilogue: Epilogue,
     ) {
         assert_eq!(w.len(), shape.outputs * shape.inputs, "weights");
-        self.product(x, Weights::F32(w), bias, y, shape, epilogue);
+        self.plain_product(x, Weights::F32(w), bias, y, shape, epilogue);
     }
 
     /// [`Kernel::linear`] with W as rows of [Q4_0 blocks](q4_row_bytes); `panel` is scratch of exactly
@@ -153,10 +181,43 @@ impl Kernel {
             shape.inputs
         );
         assert_eq!(panel.len(), q4_panel_len(shape.inputs), "panel");
-        self.product(x, Weights::Q4 { blocks, panel }, bias, y, shape, epilogue);
+        self.plain_product(x, Weights::Q4 { blocks, panel }, bias, y, shape, epilogue);
     }
 
-    fn product(
+    /// `Y[rows, outputs] = X W^T + bias`, then the epilogue, with packed weights; threads of the crew share the outputs.
+    ///
+    /// # Panics
+    /// When X and W differ in format or inputs, or a slice is not as long as they say.
+    pub fn product(
+        &self,
+        x: Rows<'_>,
+        w: Packed<'_>,
+        bias: Option<&[f32]>,
+        y: &mut [f32],
+        epilogue: Epilogue,
+        crew: &Crew,
+    ) {
+        assert_eq!((x.format(), x.inputs()), (w.format(), w.inputs()), "format and inputs of X and W");
+        assert_eq!(y.len(), x.rows() * w.outputs(), "y");
+        if let Some(bias) = bias {
+            assert_eq!(bias.len(), w.outputs(), "bias");
+        }
+        product::product(self.level, x, w, bias, y, epilogue, crew);
+    }
+
+    /// Encodes rows of `width` floats, the next one `stride` floats on, for a product in `format`.
+    ///
+    /// # Panics
+    /// When `out` is not whole [rows](encoded_words), or x has fewer rows than `out`.
+    pub fn encode(&self, format: Format, x: &[f32], width: usize, stride: usize, out: &mut [u32], crew: &Crew) {
+        let words = encoded_words(format, width, 1);
+        assert!(words > 0 && stride >= width && out.len().is_multiple_of(words), "{} words in rows of {words}", out.len());
+        let rows = out.len() / words;
+        assert!(rows == 0 || x.len() >= (rows - 1) * stride + width, "{rows} rows of {stride} in {}", x.len());
+        encode::encode(self.level, format, x, width, stride, out, crew);
+    }
+
+    fn plain_product(
         &self,
         x: &[f32],
         weights: Weights<'_>,

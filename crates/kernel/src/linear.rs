@@ -6,7 +6,8 @@
 //! reduction, a tenth of the work at 384 inputs. Rows of W are taken in panels that stay in the first-level cache while all
 //! rows of x pass by.
 
-use crate::act::{Activation, activate};
+use crate::act::activate;
+use crate::product::Epilogue;
 use crate::q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS, expand};
 use crate::simd::{Op, Simd};
 
@@ -18,17 +19,6 @@ const PANEL_BYTES: usize = 12 << 10;
 const BLOCK_ROWS: usize = 256;
 /// Rows of W expanded at a time from 4-bit blocks.
 pub(crate) const Q4_PANEL_OUTPUTS: usize = 8;
-
-/// What happens to a product on its way into Y.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Epilogue {
-    /// `Y = X W^T + b`.
-    Store,
-    /// `Y = Y + X W^T + b`: what Y held is the residual.
-    Add,
-    /// `Y = f(X W^T + b)`.
-    Activate(Activation),
-}
 
 /// Sizes of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,6 +51,19 @@ pub fn bf16_to_f32(half: u16) -> f32 {
     f32::from_bits(u32::from(half) << 16)
 }
 
+/// binary32 to the nearest bfloat16, ties to even; NaN stays NaN.
+///
+/// ```
+/// assert_eq!(plimsoll_kernel::f32_to_bf16(-1.0), 0xbf80);
+/// ```
+pub fn f32_to_bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    if value.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    ((bits + (0x7fff + (bits >> 16 & 1))) >> 16) as u16
+}
+
 /// Expands whole blocks into floats.
 #[inline(always)]
 pub(crate) fn expand<S: Simd>(s: S, blocks: &[u8], out: &mut [f32]) {

@@ -37,8 +37,10 @@ fn first_lanes(count: usize) -> __m256i {
 
 impl Simd for Avx2 {
     type V = __m256;
+    type W = __m256i;
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 3;
+    const PACKED_ROWS: usize = 4;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m256 {
@@ -71,6 +73,71 @@ impl Simd for Avx2 {
     fn store_short(self, v: __m256, to: &mut [f32]) {
         // SAFETY: self proves AVX2; lanes at and beyond the slice's length are masked out, hence not written.
         unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), first_lanes(to.len()), v) }
+    }
+    #[inline(always)]
+    fn splat_word(self, word: u32) -> __m256i {
+        // SAFETY: self proves AVX2.
+        unsafe { _mm256_set1_epi32(word as i32) }
+    }
+    #[inline(always)]
+    unsafe fn load_words(self, from: *const u32) -> __m256i {
+        // SAFETY: self proves AVX2; the caller says that 8 words are readable.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+    #[inline(always)]
+    fn words_to_floats(self, words: __m256i) -> __m256 {
+        // SAFETY: self proves AVX2.
+        unsafe { _mm256_cvtepi32_ps(words) }
+    }
+    #[inline(always)]
+    fn dot_bf16(self, acc: __m256, a: __m256i, b: __m256i) -> __m256 {
+        // SAFETY: self proves AVX2 and FMA.
+        unsafe {
+            let high = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+            let (al, bl) = (_mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b));
+            let (ah, bh) = (_mm256_and_si256(a, high), _mm256_and_si256(b, high));
+            let acc = _mm256_fmadd_ps(_mm256_castsi256_ps(al), _mm256_castsi256_ps(bl), acc);
+            _mm256_fmadd_ps(_mm256_castsi256_ps(ah), _mm256_castsi256_ps(bh), acc)
+        }
+    }
+    #[inline(always)]
+    fn dot_u8_i8(self, acc: __m256i, x: __m256i, w: __m256i) -> __m256i {
+        // Not `maddubs`, which saturates: bytes of odd and even places as 16-bit numbers, whose products are exact.
+        // SAFETY: self proves AVX2.
+        unsafe {
+            let even_x = _mm256_and_si256(x, _mm256_set1_epi16(0xff));
+            let odd_x = _mm256_srli_epi16::<8>(x);
+            let even_w = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w));
+            let odd_w = _mm256_srai_epi16::<8>(w);
+            let even = _mm256_madd_epi16(even_x, even_w);
+            let odd = _mm256_madd_epi16(odd_x, odd_w);
+            _mm256_add_epi32(acc, _mm256_add_epi32(even, odd))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, v: __m256, to: *mut u32) {
+        // SAFETY: self proves AVX2; the caller says that 4 words are writable.
+        unsafe {
+            let bits = _mm256_castps_si256(v);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+            let high = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
+            let packed = _mm256_packus_epi32(high, high);
+            let low = _mm256_castsi256_si128(packed);
+            let high = _mm256_extracti128_si256::<1>(packed);
+            _mm_storeu_si128(to.cast(), _mm_unpacklo_epi64(low, high));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_u8(self, v: __m256, to: *mut u8) {
+        // SAFETY: self proves AVX2; the caller says that 8 bytes are writable.
+        unsafe {
+            let words = _mm256_cvtps_epi32(v);
+            let halves = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storel_epi64(to.cast(), _mm_packus_epi16(halves, halves));
+        }
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
@@ -145,6 +212,15 @@ impl Simd for Avx2 {
             let half = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
             let pair = _mm_max_ps(half, _mm_movehl_ps(half, half));
             _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)))
+        }
+    }
+    #[inline(always)]
+    fn min_lane(self, v: __m256) -> f32 {
+        // SAFETY: self proves AVX2.
+        unsafe {
+            let half = _mm_min_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let pair = _mm_min_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_min_ss(pair, _mm_movehdup_ps(pair)))
         }
     }
     #[inline(always)]

@@ -1,27 +1,51 @@
-//! Sixteen lanes: AVX-512 Foundation (Skylake-X, Ice Lake, Zen 4 and later).
+//! Sixteen lanes: AVX-512 (Skylake-X, Ice Lake, Zen 4 and later), without and with its instructions for 8-bit and bf16 products.
 
 use core::arch::x86_64::*;
 
 use super::{Op, Simd};
 use crate::q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS};
 
-/// Having one tells you: this CPU has AVX-512F, AVX2, FMA and F16C.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512(());
+/// AVX-512 F, BW, DQ and VL: what every AVX-512 server has.
+pub(crate) const PLAIN: u8 = 0;
+/// And VNNI: four 8-bit products at once (Cascade Lake, Ice Lake).
+pub(crate) const VNNI: u8 = 1;
+/// And BF16: two bf16 products at once (Cooper Lake, Sapphire Rapids, Zen 4).
+pub(crate) const BF16: u8 = 2;
 
-impl Avx512 {
+/// Having one tells you: this CPU has AVX-512 F, BW, DQ and VL, AVX2, FMA, F16C, and what `EXTRA` names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512<const EXTRA: u8>(());
+
+impl<const EXTRA: u8> Avx512<EXTRA> {
     pub(crate) fn new() -> Option<Self> {
         let here = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
+            && is_x86_feature_detected!("f16c")
+            && (EXTRA < VNNI || is_x86_feature_detected!("avx512vnni"))
+            && (EXTRA < BF16 || is_x86_feature_detected!("avx512bf16"));
         here.then_some(Avx512(()))
     }
 }
 
 /// The one function compiled for AVX-512; `op` is inlined into it.
-#[target_feature(enable = "avx512f,avx2,fma,f16c")]
-pub(super) fn shell<O: Op>(op: O, s: Avx512) -> O::Output {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+pub(super) fn shell<O: Op>(op: O, s: Avx512<PLAIN>) -> O::Output {
+    op.run(s)
+}
+
+/// The same with VNNI.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+pub(super) fn shell_vnni<O: Op>(op: O, s: Avx512<VNNI>) -> O::Output {
+    op.run(s)
+}
+
+/// The same with VNNI and BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+pub(super) fn shell_bf16<O: Op>(op: O, s: Avx512<BF16>) -> O::Output {
     op.run(s)
 }
 
@@ -35,7 +59,7 @@ fn first_lanes(count: usize) -> __mmask16 {
 
 /// Lower plus upper half.
 #[inline(always)]
-fn fold(_proof: Avx512, v: __m512) -> __m256 {
+fn fold<const EXTRA: u8>(_proof: Avx512<EXTRA>, v: __m512) -> __m256 {
     // SAFETY: the Avx512 value proves AVX-512F and AVX2.
     unsafe {
         let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(v)));
@@ -43,10 +67,12 @@ fn fold(_proof: Avx512, v: __m512) -> __m256 {
     }
 }
 
-impl Simd for Avx512 {
+impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     type V = __m512;
+    type W = __m512i;
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 4;
+    const PACKED_ROWS: usize = 8;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {
@@ -79,6 +105,79 @@ impl Simd for Avx512 {
     fn store_short(self, v: __m512, to: &mut [f32]) {
         // SAFETY: self proves AVX-512F; lanes at and beyond the slice's length are masked out, hence not written.
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first_lanes(to.len()), v) }
+    }
+    #[inline(always)]
+    fn splat_word(self, word: u32) -> __m512i {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_set1_epi32(word as i32) }
+    }
+    #[inline(always)]
+    unsafe fn load_words(self, from: *const u32) -> __m512i {
+        // SAFETY: self proves AVX-512F; the caller says that 16 words are readable.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+    #[inline(always)]
+    fn words_to_floats(self, words: __m512i) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_cvtepi32_ps(words) }
+    }
+    #[inline(always)]
+    fn dot_bf16(self, acc: __m512, a: __m512i, b: __m512i) -> __m512 {
+        // SAFETY: self proves AVX-512F, and BF16 where that is asked for; __m512bh is sixteen words like __m512i.
+        unsafe {
+            if EXTRA >= BF16 {
+                use core::mem::transmute;
+                return _mm512_dpbf16_ps(
+                    acc,
+                    transmute::<__m512i, __m512bh>(a),
+                    transmute::<__m512i, __m512bh>(b),
+                );
+            }
+            let high = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            let (al, bl) = (_mm512_slli_epi32::<16>(a), _mm512_slli_epi32::<16>(b));
+            let (ah, bh) = (_mm512_and_si512(a, high), _mm512_and_si512(b, high));
+            let acc = _mm512_fmadd_ps(_mm512_castsi512_ps(al), _mm512_castsi512_ps(bl), acc);
+            _mm512_fmadd_ps(_mm512_castsi512_ps(ah), _mm512_castsi512_ps(bh), acc)
+        }
+    }
+    #[inline(always)]
+    fn dot_u8_i8(self, acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
+        // SAFETY: self proves AVX-512F and BW, and VNNI where that is asked for.
+        unsafe {
+            if EXTRA >= VNNI {
+                return _mm512_dpbusd_epi32(acc, x, w);
+            }
+            // Not `maddubs`, which saturates: bytes of odd and even places as 16-bit numbers, whose products are exact.
+            let even_x = _mm512_and_si512(x, _mm512_set1_epi16(0xff));
+            let odd_x = _mm512_srli_epi16::<8>(x);
+            let even_w = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(w));
+            let odd_w = _mm512_srai_epi16::<8>(w);
+            let even = _mm512_madd_epi16(even_x, even_w);
+            let odd = _mm512_madd_epi16(odd_x, odd_w);
+            _mm512_add_epi32(acc, _mm512_add_epi32(even, odd))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, v: __m512, to: *mut u32) {
+        // SAFETY: self proves AVX-512F, and BF16 where that is asked for; the caller says that 8 words are writable.
+        unsafe {
+            if EXTRA >= BF16 {
+                let packed = core::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+                return _mm256_storeu_si256(to.cast(), packed);
+            }
+            let bits = _mm512_castps_si512(v);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+            let high = _mm512_srli_epi32::<16>(_mm512_mask_mov_epi32(rounded, nan, quiet));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(high));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_u8(self, v: __m512, to: *mut u8) {
+        // SAFETY: self proves AVX-512F; the caller says that 16 bytes are writable.
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(v))) }
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
@@ -157,6 +256,11 @@ impl Simd for Avx512 {
     fn max_lane(self, v: __m512) -> f32 {
         // SAFETY: self proves AVX-512F.
         unsafe { _mm512_reduce_max_ps(v) }
+    }
+    #[inline(always)]
+    fn min_lane(self, v: __m512) -> f32 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_reduce_min_ps(v) }
     }
     #[inline(always)]
     fn q4_block(self, block: &[u8; Q4_BLOCK_BYTES], out: &mut [f32; Q4_BLOCK_WEIGHTS]) {

@@ -14,7 +14,7 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::Avx512;
+pub(crate) use avx512::{Avx512, BF16, PLAIN, VNNI};
 pub(crate) use portable::Portable;
 
 use crate::q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS};
@@ -23,8 +23,12 @@ use crate::q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS};
 pub(crate) trait Simd: Copy {
     /// One vector register.
     type V: Copy;
+    /// One vector register of 32-bit words: an i32, two bf16 or four 8-bit numbers each.
+    type W: Copy;
     /// Floats in a vector.
     const LANES: usize;
+    /// Rows of x in the register tile of a product with packed weights (at most 8), which is three vectors wide.
+    const PACKED_ROWS: usize;
     /// Rows of x in the register tile of a matrix product (at most 4): what the register file holds.
     const TILE_ROWS: usize;
 
@@ -49,6 +53,29 @@ pub(crate) trait Simd: Copy {
     /// Stores the first lanes, as many as `to` has (fewer than `LANES`).
     fn store_short(self, v: Self::V, to: &mut [f32]);
 
+    fn splat_word(self, word: u32) -> Self::W;
+    /// Loads `LANES` words without looking at a length.
+    ///
+    /// # Safety
+    /// `from` must be readable for `LANES` words; it need not be aligned.
+    unsafe fn load_words(self, from: *const u32) -> Self::W;
+    /// The words as signed numbers, rounded.
+    fn words_to_floats(self, words: Self::W) -> Self::V;
+    /// `acc + a0 b0 + a1 b1` of the two bf16 of each word.
+    fn dot_bf16(self, acc: Self::V, a: Self::W, b: Self::W) -> Self::V;
+    /// `acc + x0 w0 + x1 w1 + x2 w2 + x3 w3`, x unsigned and w signed 8-bit numbers; exact.
+    fn dot_u8_i8(self, acc: Self::W, x: Self::W, w: Self::W) -> Self::W;
+    /// Rounds to bf16, ties to even; NaN stays NaN. Lane 0 is the low half of the first word.
+    ///
+    /// # Safety
+    /// `to` must be writable for `LANES / 2` words; it need not be aligned.
+    unsafe fn store_bf16(self, v: Self::V, to: *mut u32);
+    /// Rounds to whole numbers and stores those, 0 to 255, as bytes.
+    ///
+    /// # Safety
+    /// `to` must be writable for `LANES` bytes.
+    unsafe fn store_u8(self, v: Self::V, to: *mut u8);
+
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
@@ -68,6 +95,7 @@ pub(crate) trait Simd: Copy {
     /// The four sums of four vectors: the transposed reduction at the end of a register tile.
     fn sum4(self, v: [Self::V; 4]) -> [f32; 4];
     fn max_lane(self, v: Self::V) -> f32;
+    fn min_lane(self, v: Self::V) -> f32;
 
     /// `out[j] = (low nibble of byte j - 8) * scale`, `out[j + 16]` likewise from the high nibble.
     fn q4_block(self, block: &[u8; Q4_BLOCK_BYTES], out: &mut [f32; Q4_BLOCK_WEIGHTS]);
@@ -88,7 +116,11 @@ pub(crate) enum Level {
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+    Avx512(Avx512<PLAIN>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512<VNNI>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(Avx512<BF16>),
 }
 
 impl Level {
@@ -100,8 +132,14 @@ impl Level {
             // SAFETY: a value of Avx2 exists only after the CPU reported avx2, fma and f16c.
             Level::Avx2(s) => unsafe { avx2::shell(op, s) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: a value of Avx512 exists only after the CPU reported avx512f, avx2, fma and f16c.
+            // SAFETY: a value of Avx512 exists only after the CPU reported every feature of its shell.
             Level::Avx512(s) => unsafe { avx512::shell(op, s) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Level::Avx512Vnni(s) => unsafe { avx512::shell_vnni(op, s) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Level::Avx512Bf16(s) => unsafe { avx512::shell_bf16(op, s) },
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Four lanes of plain Rust: any CPU, and what the compiler turns into SSE2 or NEON.
 
 use super::Simd;
-use crate::q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS, f16_to_f32};
+use crate::q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS, f16_to_f32, f32_to_bf16};
 
 /// The instruction set that is always there.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +22,10 @@ macro_rules! lanewise {
 
 impl Simd for Portable {
     type V = V;
+    type W = [u32; LANES];
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 3;
+    const PACKED_ROWS: usize = 3;
 
     #[inline(always)]
     fn splat(self, value: f32) -> V {
@@ -51,6 +53,46 @@ impl Simd for Portable {
     #[inline(always)]
     fn store_short(self, v: V, to: &mut [f32]) {
         to.copy_from_slice(&v[..to.len()]);
+    }
+    #[inline(always)]
+    fn splat_word(self, word: u32) -> [u32; LANES] {
+        [word; LANES]
+    }
+    #[inline(always)]
+    unsafe fn load_words(self, from: *const u32) -> [u32; LANES] {
+        // SAFETY: the caller says that LANES words are readable.
+        unsafe { from.cast::<[u32; LANES]>().read_unaligned() }
+    }
+    #[inline(always)]
+    fn words_to_floats(self, words: [u32; LANES]) -> V {
+        lanewise!(words, words, i => words[i] as i32 as f32)
+    }
+    #[inline(always)]
+    fn dot_bf16(self, acc: V, a: [u32; LANES], b: [u32; LANES]) -> V {
+        let low = |word: u32| f32::from_bits(word << 16);
+        let high = |word: u32| f32::from_bits(word & 0xffff_0000);
+        lanewise!(a, b, i => acc[i] + low(a[i]) * low(b[i]) + high(a[i]) * high(b[i]))
+    }
+    #[inline(always)]
+    fn dot_u8_i8(self, acc: [u32; LANES], x: [u32; LANES], w: [u32; LANES]) -> [u32; LANES] {
+        let mut out = acc;
+        for i in 0..LANES {
+            for (x, w) in x[i].to_le_bytes().into_iter().zip(w[i].to_le_bytes()) {
+                out[i] = out[i].wrapping_add_signed(i32::from(x) * i32::from(w as i8));
+            }
+        }
+        out
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, v: V, to: *mut u32) {
+        let pair = |i: usize| u32::from(f32_to_bf16(v[i])) | u32::from(f32_to_bf16(v[i + 1])) << 16;
+        // SAFETY: the caller says that LANES / 2 words are writable.
+        unsafe { to.cast::<[u32; LANES / 2]>().write_unaligned([pair(0), pair(2)]) }
+    }
+    #[inline(always)]
+    unsafe fn store_u8(self, v: V, to: *mut u8) {
+        // SAFETY: the caller says that LANES bytes are writable.
+        unsafe { to.cast::<[u8; LANES]>().write(v.map(|x| x.round_ties_even() as u8)) }
     }
     #[inline(always)]
     fn add(self, a: V, b: V) -> V {
@@ -100,6 +142,10 @@ impl Simd for Portable {
     #[inline(always)]
     fn max_lane(self, v: V) -> f32 {
         v[0].max(v[1]).max(v[2].max(v[3]))
+    }
+    #[inline(always)]
+    fn min_lane(self, v: V) -> f32 {
+        v[0].min(v[1]).min(v[2].min(v[3]))
     }
     #[inline(always)]
     fn q4_block(self, block: &[u8; Q4_BLOCK_BYTES], out: &mut [f32; Q4_BLOCK_WEIGHTS]) {

@@ -3,7 +3,7 @@
 // Each test file uses its own part.
 #![allow(dead_code)]
 
-use plimsoll_kernel::{Activation, AttentionShape, Isa, Kernel, LinearShape};
+use plimsoll_kernel::{Activation, AttentionShape, Format, Isa, Kernel, LinearShape, bf16_to_f32, f32_to_bf16};
 
 /// Every kernel that this CPU can run.
 pub(crate) fn kernels() -> Vec<Kernel> {
@@ -132,4 +132,36 @@ pub(crate) fn q4_blocks(weights: usize, seed: u64) -> (Vec<u8>, Vec<f32>) {
         blocks.extend(bytes);
     }
     (blocks, expanded)
+}
+
+/// What a format leaves of rows of x.
+pub(crate) fn seen_rows(format: Format, x: &[f32], width: usize) -> Vec<f32> {
+    match format {
+        Format::F32 => x.to_vec(),
+        Format::Bf16 => x.iter().map(|&x| bf16_to_f32(f32_to_bf16(x))).collect(),
+        Format::Int8 => x.chunks(width).flat_map(seen_row).collect(),
+    }
+}
+
+/// `scale * (q - zero)` over the row's own range.
+fn seen_row(row: &[f32]) -> Vec<f32> {
+    let (least, most) = row.iter().fold((0.0_f32, 0.0_f32), |(a, b), &x| (a.min(x), b.max(x)));
+    let scale = if most > least { (most - least) / 255.0 } else { 1.0 };
+    let inverse = if most > least { 255.0 / (most - least) } else { 1.0 };
+    let zero = (-least * inverse).round_ties_even();
+    row.iter()
+        .map(|x| scale * (x.mul_add(inverse, zero).clamp(0.0, 255.0).round_ties_even() - zero))
+        .collect()
+}
+
+/// What a format leaves of weights.
+pub(crate) fn seen_weights(format: Format, w: &[f32], inputs: usize) -> Vec<f32> {
+    let Format::Int8 = format else { return seen_rows(format, w, inputs) };
+    w.chunks(inputs)
+        .flat_map(|row| {
+            let largest = row.iter().fold(0.0_f32, |a, w| a.max(w.abs()));
+            let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+            row.iter().map(move |w| (w / scale).round_ties_even() * scale)
+        })
+        .collect()
 }

@@ -1,0 +1,247 @@
+//! Threads that share one kernel call: whoever comes next takes the next chunk.
+//!
+//! Forking and joining through the operating system costs more than a product of sixteen rows. Here a leader announces a
+//! call by one store, and it and every helper that happens to be there claim its chunks by one atomic addition each. A helper that
+//! is late, or that the system has taken off its core, costs nothing but its help: the leader waits only for chunks that were
+//! begun. Helpers spin while they serve, so they serve only as long as a pass takes, and sleep elsewhere between passes.
+
+use core::cell::UnsafeCell;
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// A call in progress: a function of (chunk, lane). The lifetime is erased; see [`Crew::run`].
+type Task = *const (dyn Fn(usize, usize) + Sync);
+
+/// Low half of [`Crew::claims`]: the next chunk. High half: how many there are.
+const COUNT_SHIFT: u32 = 32;
+const NEXT_MASK: u64 = (1 << COUNT_SHIFT) - 1;
+
+/// A leader and the helpers that serve it at the moment.
+///
+/// ```
+/// use plimsoll_kernel::Crew;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// let crew = Crew::new(2);
+/// std::thread::scope(|threads| {
+///     threads.spawn(|| crew.serve());
+///     let sum = AtomicUsize::new(0);
+///     crew.run(100, &|chunk, _lane| {
+///         sum.fetch_add(chunk, Ordering::Relaxed);
+///     });
+///     assert_eq!(sum.into_inner(), 4950);
+///     crew.dismiss();
+/// });
+/// ```
+#[derive(Debug)]
+pub struct Crew {
+    lanes: usize,
+    task: UnsafeCell<Option<Task>>,
+    claims: AtomicU64,
+    finished: AtomicUsize,
+    /// Lane 0 is the leader's.
+    next_lane: AtomicUsize,
+    panicked: AtomicBool,
+    dismissed: AtomicBool,
+}
+
+// SAFETY: the one field that is not Sync, `task`, is written only by the leader while no chunk is claimed or claimable, and read by
+// helpers only between claiming a chunk and finishing it; `claims` and `finished` order the two.
+unsafe impl Sync for Crew {}
+// SAFETY: the pointer in `task` is only followed within `run`, which borrows the crew.
+unsafe impl Send for Crew {}
+
+impl Crew {
+    /// A crew of `lanes` threads at most, its leader included.
+    ///
+    /// # Panics
+    /// When `lanes` is zero.
+    pub const fn new(lanes: usize) -> Crew {
+        assert!(lanes > 0, "a crew without a leader");
+        Crew {
+            lanes,
+            task: UnsafeCell::new(None),
+            claims: AtomicU64::new(0),
+            finished: AtomicUsize::new(0),
+            next_lane: AtomicUsize::new(1),
+            panicked: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
+        }
+    }
+
+    /// A leader that works alone.
+    pub const fn alone() -> Crew {
+        Crew::new(1)
+    }
+
+    /// Threads at most, the leader included: what per-thread scratch is sized by.
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Calls `task(chunk, lane)` once for each chunk below `chunks`, on the leader and on whoever serves; returns when all
+    /// are done. Two calls at the same time have different lanes. Only the leader may call this, one call at a time.
+    ///
+    /// # Panics
+    /// When a helper's part panicked.
+    pub fn run(&self, chunks: usize, task: &(dyn Fn(usize, usize) + Sync)) {
+        if self.lanes == 1 || chunks == 1 {
+            (0..chunks).for_each(|chunk| task(chunk, 0));
+            return;
+        }
+        assert!(chunks < 1 << 31, "{chunks} chunks");
+        // SAFETY: only the lifetime changes. Whoever follows the pointer has claimed a chunk, and this function does not return, by
+        // panic neither, before every claimed chunk has been counted as finished (`Join` below).
+        let erased = unsafe {
+            core::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), *const (dyn Fn(usize, usize) + Sync + 'static)>(task)
+        };
+        // SAFETY: no chunk is claimable: either none was ever announced, or the last call claimed all and waited for them.
+        unsafe { *self.task.get() = Some(erased) };
+        self.finished.store(0, Ordering::Relaxed);
+        let announced = (chunks as u64) << COUNT_SHIFT;
+        self.claims.store(announced, Ordering::Release);
+        let mut join = Join { crew: self, chunks, own: 0 };
+        while let Some(chunk) = self.claim() {
+            join.own += 1;
+            task(chunk, 0);
+        }
+        drop(join);
+        assert!(!self.panicked.load(Ordering::Relaxed), "a helper's part of a kernel panicked");
+    }
+
+    /// Helps until the leader [dismisses](Crew::dismiss) the crew. Returns at once when all lanes are taken.
+    pub fn serve(&self) {
+        let lane = self.next_lane.fetch_add(1, Ordering::Relaxed);
+        if lane >= self.lanes {
+            return;
+        }
+        while !self.dismissed.load(Ordering::Relaxed) {
+            match self.claim() {
+                Some(chunk) => self.help(chunk, lane),
+                None => spin_loop(),
+            }
+        }
+    }
+
+    fn help(&self, chunk: usize, lane: usize) {
+        /// Counts the chunk also when it panics: the leader waits for it.
+        struct Finish<'a>(&'a Crew);
+        impl Drop for Finish<'_> {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.panicked.store(true, Ordering::Relaxed);
+                }
+                self.0.finished.fetch_add(1, Ordering::Release);
+            }
+        }
+        let _finish = Finish(self);
+        // SAFETY: this thread has claimed a chunk and not finished it, so the leader is inside `run`: it does not write `task`, and what
+        // the pointer leads to lives. The claim's acquire orders this read after the leader's write.
+        let task = unsafe { (*self.task.get()).map(|task| &*task) };
+        task.expect("announced with a task")(chunk, lane);
+    }
+
+    fn claim(&self) -> Option<usize> {
+        let open = |claims: u64| claims & NEXT_MASK < claims >> COUNT_SHIFT;
+        // Looking first keeps the counter from running away under spinning helpers.
+        if !open(self.claims.load(Ordering::Relaxed)) {
+            return None;
+        }
+        let claimed = self.claims.fetch_add(1, Ordering::Acquire);
+        open(claimed).then_some((claimed & NEXT_MASK) as usize)
+    }
+
+    /// Sends all helpers away; the crew is over.
+    pub fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Waits, on every way out of [`Crew::run`], for the chunks that helpers have begun.
+struct Join<'a> {
+    crew: &'a Crew,
+    chunks: usize,
+    own: usize,
+}
+
+impl Drop for Join<'_> {
+    fn drop(&mut self) {
+        // When the leader's own part panicked, the rest must not be begun: it is claimed here and not done.
+        while self.crew.claim().is_some() {
+            self.own += 1;
+        }
+        while self.crew.finished.load(Ordering::Acquire) + self.own < self.chunks {
+            spin_loop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[test]
+    fn every_chunk_is_done_once_and_lanes_are_exclusive() {
+        let crew = Crew::new(3);
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| crew.serve());
+            }
+            for chunks in [0, 1, 2, 7, 200] {
+                for _ in 0..200 {
+                    let done: Vec<AtomicUsize> = (0..chunks).map(|_| AtomicUsize::new(0)).collect();
+                    let lanes: [Mutex<()>; 3] = Default::default();
+                    crew.run(chunks, &|chunk, lane| {
+                        let _alone = lanes[lane].try_lock().expect("one call a lane at a time");
+                        done[chunk].fetch_add(1, Ordering::Relaxed);
+                    });
+                    assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == 1));
+                }
+            }
+            crew.dismiss();
+        });
+    }
+
+    #[test]
+    fn a_panic_of_the_leader_leaves_nothing_behind() {
+        let crew = Crew::new(2);
+        std::thread::scope(|threads| {
+            threads.spawn(|| crew.serve());
+            for _ in 0..50 {
+                let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    crew.run(64, &|_, lane| assert_ne!(lane, 0, "the leader's part"));
+                }));
+                // Helpers may have done all of it.
+                drop(ran);
+                let sum = AtomicUsize::new(0);
+                crew.run(10, &|chunk, _| {
+                    sum.fetch_add(chunk, Ordering::Relaxed);
+                });
+                assert_eq!(sum.into_inner(), 45);
+            }
+            crew.dismiss();
+        });
+    }
+
+    #[test]
+    fn a_panic_of_a_helper_reaches_the_leader() {
+        let crew = Crew::new(2);
+        std::thread::scope(|threads| {
+            let helper = threads.spawn(|| crew.serve());
+            let helped = AtomicBool::new(false);
+            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                crew.run(2, &|_, lane| {
+                    if lane == 1 {
+                        helped.store(true, Ordering::Relaxed);
+                        panic!("the helper's part");
+                    }
+                    while !helped.load(Ordering::Relaxed) {
+                        std::thread::yield_now();
+                    }
+                });
+            }));
+            assert!(ran.is_err());
+            assert!(helper.join().is_err());
+        });
+    }
+}

@@ -1,0 +1,395 @@
+//! `Y = X W^T + b` with [packed](crate::packed) weights.
+//!
+//! The register tile is up to eight rows of x by three vectors of outputs. A step loads three vectors of weights, broadcasts
+//! one word of each row and issues a multiply-add for every pair: on eight rows 24 of them for eleven loads, so the multipliers are
+//! the limit. Sums stay in registers along all inputs; nothing is reduced across lanes. The same tile serves floats, bf16 and
+//! 8-bit numbers, whose instructions all take a 32-bit word of each operand and add to a 32-bit sum.
+//!
+//! A panel of weights stays in the first- or second-level cache while all rows of x pass by. Threads share a product by
+//! panels: each reads its own weights only.
+
+use crate::act::{Activation, activate, activate_near};
+use crate::crew::Crew;
+use crate::encode::Rows;
+use crate::packed::{Format, PANEL, Packed};
+use crate::simd::{Level, Op, Simd};
+
+/// Vectors of outputs in the register tile.
+pub(crate) const TILE_VECTORS: usize = 3;
+/// About this many steps times rows make a chunk worth a claim: a few microseconds.
+const CHUNK_WORK: usize = 4096;
+
+/// What happens to a product on its way into Y.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Epilogue {
+    /// `Y = X W^T + b`.
+    Store,
+    /// `Y = Y + X W^T + b`: what Y held is the residual.
+    Add,
+    /// `Y = f(X W^T + b)`; with [`Format::Bf16`] and [`Format::Int8`] f is [near](Activation) enough for their precision.
+    Activate(Activation),
+}
+
+/// How the words of two operands are multiplied and summed.
+pub(crate) trait Dot: Copy {
+    /// Sums of a vector of outputs.
+    type Acc<S: Simd>: Copy;
+    /// A vector of words, as the multiplier takes them.
+    type Operand<S: Simd>: Copy;
+
+    fn zero<S: Simd>(s: S) -> Self::Acc<S>;
+    fn splat<S: Simd>(s: S, word: u32) -> Self::Operand<S>;
+    /// # Safety
+    /// `from` must be readable for a vector of words.
+    unsafe fn load<S: Simd>(s: S, from: *const u32) -> Self::Operand<S>;
+    fn add<S: Simd>(s: S, acc: Self::Acc<S>, x: Self::Operand<S>, w: Self::Operand<S>) -> Self::Acc<S>;
+    fn to_floats<S: Simd>(s: S, acc: Self::Acc<S>) -> S::V;
+}
+
+/// Products of floats.
+#[derive(Clone, Copy)]
+pub(crate) struct FloatDot;
+
+impl Dot for FloatDot {
+    type Acc<S: Simd> = S::V;
+    type Operand<S: Simd> = S::V;
+
+    #[inline(always)]
+    fn zero<S: Simd>(s: S) -> S::V {
+        s.splat(0.0)
+    }
+    #[inline(always)]
+    fn splat<S: Simd>(s: S, word: u32) -> S::V {
+        s.splat(f32::from_bits(word))
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const u32) -> S::V {
+        // SAFETY: as the caller says.
+        unsafe { s.load_ptr(from.cast()) }
+    }
+    #[inline(always)]
+    fn add<S: Simd>(s: S, acc: S::V, x: S::V, w: S::V) -> S::V {
+        s.fma(x, w, acc)
+    }
+    #[inline(always)]
+    fn to_floats<S: Simd>(_s: S, acc: S::V) -> S::V {
+        acc
+    }
+}
+
+/// Products of pairs of bf16.
+#[derive(Clone, Copy)]
+pub(crate) struct Bf16Dot;
+
+impl Dot for Bf16Dot {
+    type Acc<S: Simd> = S::V;
+    type Operand<S: Simd> = S::W;
+
+    #[inline(always)]
+    fn zero<S: Simd>(s: S) -> S::V {
+        s.splat(0.0)
+    }
+    #[inline(always)]
+    fn splat<S: Simd>(s: S, word: u32) -> S::W {
+        s.splat_word(word)
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const u32) -> S::W {
+        // SAFETY: as the caller says.
+        unsafe { s.load_words(from) }
+    }
+    #[inline(always)]
+    fn add<S: Simd>(s: S, acc: S::V, x: S::W, w: S::W) -> S::V {
+        s.dot_bf16(acc, x, w)
+    }
+    #[inline(always)]
+    fn to_floats<S: Simd>(_s: S, acc: S::V) -> S::V {
+        acc
+    }
+}
+
+/// Products of fours of 8-bit numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct Int8Dot;
+
+impl Dot for Int8Dot {
+    type Acc<S: Simd> = S::W;
+    type Operand<S: Simd> = S::W;
+
+    #[inline(always)]
+    fn zero<S: Simd>(s: S) -> S::W {
+        s.splat_word(0)
+    }
+    #[inline(always)]
+    fn splat<S: Simd>(s: S, word: u32) -> S::W {
+        s.splat_word(word)
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const u32) -> S::W {
+        // SAFETY: as the caller says.
+        unsafe { s.load_words(from) }
+    }
+    #[inline(always)]
+    fn add<S: Simd>(s: S, acc: S::W, x: S::W, w: S::W) -> S::W {
+        s.dot_u8_i8(acc, x, w)
+    }
+    #[inline(always)]
+    fn to_floats<S: Simd>(s: S, acc: S::W) -> S::V {
+        s.words_to_floats(acc)
+    }
+}
+
+/// One operand of a tile: rows (or steps of weights) at equal distances.
+#[derive(Clone, Copy)]
+pub(crate) struct Strided {
+    pub(crate) words: *const u32,
+    /// Words from one row or step to the next.
+    pub(crate) stride: usize,
+}
+
+/// The register tile: `M` rows of x by `N` vectors of outputs, along `steps` words.
+///
+/// # Safety
+/// `x` must be readable for `M` rows of `steps` words, `w` for `steps` steps of `N` vectors.
+// Indices, not iterators: all loops but the outer must unroll so that the sums stay in registers.
+#[expect(clippy::needless_range_loop)]
+#[inline(always)]
+pub(crate) unsafe fn tile<D: Dot, S: Simd, const M: usize, const N: usize>(
+    s: S,
+    x: Strided,
+    w: Strided,
+    steps: usize,
+) -> [[D::Acc<S>; N]; M] {
+    let mut acc = [[D::zero(s); N]; M];
+    for step in 0..steps {
+        // SAFETY: step < steps, m < M and n < N: within what the caller says is readable.
+        unsafe {
+            let from = w.words.add(step * w.stride);
+            let mut ws = [D::splat(s, 0); N];
+            for n in 0..N {
+                ws[n] = D::load(s, from.add(n * S::LANES));
+            }
+            for m in 0..M {
+                let word = D::splat(s, x.words.add(m * x.stride + step).read());
+                for n in 0..N {
+                    acc[m][n] = D::add(s, acc[m][n], word, ws[n]);
+                }
+            }
+        }
+    }
+    acc
+}
+
+/// Calls `$tile` with the number of rows as a constant, as far as this instruction set's tile goes.
+macro_rules! by_rows {
+    ($rows:expr, $S:ident, $call:ident::<$($generic:ident),*>($($argument:expr),* $(,)?)) => {
+        match $rows {
+            1 => $call::<$($generic,)* 1>($($argument),*),
+            2 => $call::<$($generic,)* 2>($($argument),*),
+            3 => $call::<$($generic,)* 3>($($argument),*),
+            4 if $S::PACKED_ROWS >= 4 => $call::<$($generic,)* 4>($($argument),*),
+            5 if $S::PACKED_ROWS >= 5 => $call::<$($generic,)* 5>($($argument),*),
+            6 if $S::PACKED_ROWS >= 6 => $call::<$($generic,)* 6>($($argument),*),
+            7 if $S::PACKED_ROWS >= 7 => $call::<$($generic,)* 7>($($argument),*),
+            8 if $S::PACKED_ROWS >= 8 => $call::<$($generic,)* 8>($($argument),*),
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    };
+}
+
+/// Rows of the next tile when `left` are left: as many as there are, but never a full tile and then a sliver.
+#[inline(always)]
+pub(crate) fn tile_rows<S: Simd>(left: usize) -> usize {
+    let most = S::PACKED_ROWS;
+    if left > most && left < 2 * most { left.div_ceil(2) } else { left.min(most) }
+}
+
+/// Y, written in parts by several threads.
+#[derive(Clone, Copy)]
+struct Output {
+    start: *mut f32,
+    stride: usize,
+}
+
+// SAFETY: threads write disjoint panels of columns.
+unsafe impl Sync for Output {}
+
+/// See [`crate::Kernel::product`].
+pub(crate) fn product(
+    level: Level,
+    x: Rows<'_>,
+    w: Packed<'_>,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    epilogue: Epilogue,
+    crew: &Crew,
+) {
+    let output = Output {
+        start: y.as_mut_ptr(),
+        stride: w.outputs(),
+    };
+    let output = &output;
+    let work = x.rows() * w.steps();
+    let together = if crew.lanes() == 1 { w.panels() } else { (CHUNK_WORK / work.max(1)).clamp(1, w.panels()) };
+    crew.run(w.panels().div_ceil(together), &|chunk, _lane| {
+        let panels = chunk * together..w.panels().min((chunk + 1) * together);
+        level.run(Part {
+            x,
+            w,
+            panels,
+            bias,
+            y: *output,
+            epilogue,
+        });
+    });
+}
+
+/// Some panels of a product.
+struct Part<'a> {
+    x: Rows<'a>,
+    w: Packed<'a>,
+    panels: core::ops::Range<usize>,
+    bias: Option<&'a [f32]>,
+    y: Output,
+    epilogue: Epilogue,
+}
+
+impl Op for Part<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.w.format() {
+            Format::F32 => self.panels::<FloatDot, S>(s),
+            Format::Bf16 => self.panels::<Bf16Dot, S>(s),
+            Format::Int8 => self.panels::<Int8Dot, S>(s),
+        }
+    }
+}
+
+/// A group of outputs that a tile makes, and what becomes of its sums.
+struct Columns<'a, S: Simd> {
+    /// First column of Y, and how many there are; a tile is wider at the end of Y.
+    first: usize,
+    count: usize,
+    bias: [S::V; TILE_VECTORS],
+    /// Scales and sums of 8-bit weights, or none.
+    scales: [S::V; TILE_VECTORS],
+    sums: [S::V; TILE_VECTORS],
+    x: &'a Rows<'a>,
+    y: Output,
+    add: bool,
+}
+
+impl Part<'_> {
+    #[inline(always)]
+    fn panels<D: Dot, S: Simd>(&self, s: S) {
+        const { assert!(PANEL.is_multiple_of(TILE_VECTORS * S::LANES)) };
+        for panel in self.panels.clone() {
+            let mut offset = 0;
+            while offset < PANEL && panel * PANEL + offset < self.w.outputs() {
+                let columns = self.columns(s, panel, offset);
+                let w = Strided {
+                    words: self.w.panel(panel)[offset..].as_ptr(),
+                    stride: PANEL,
+                };
+                let rows = self.x.rows();
+                let mut row = 0;
+                while row < rows {
+                    let height = tile_rows::<S>(rows - row);
+                    by_rows!(height, S, multiply::<D, S>(s, &columns, w, row));
+                    if let Epilogue::Activate(activation) = self.epilogue {
+                        self.activate(s, activation, &columns, row, height);
+                    }
+                    row += height;
+                }
+                offset += TILE_VECTORS * S::LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn columns<S: Simd>(&self, s: S, panel: usize, offset: usize) -> Columns<'_, S> {
+        let first = panel * PANEL + offset;
+        let count = (TILE_VECTORS * S::LANES).min(self.w.outputs() - first);
+        let mut columns = Columns {
+            first,
+            count,
+            bias: [s.splat(0.0); TILE_VECTORS],
+            scales: [s.splat(0.0); TILE_VECTORS],
+            sums: [s.splat(0.0); TILE_VECTORS],
+            x: &self.x,
+            y: self.y,
+            add: self.epilogue == Epilogue::Add,
+        };
+        for n in 0..TILE_VECTORS {
+            let start = n * S::LANES;
+            if let Some(bias) = self.bias.filter(|_| start < count) {
+                let bias = &bias[first + start..first + count];
+                columns.bias[n] = if bias.len() < S::LANES { s.load_short(bias) } else { s.load(bias) };
+            }
+            if self.w.format() == Format::Int8 {
+                let [scales, sums] = self.w.columns(panel);
+                let (scales, sums) = (&scales[offset + start..][..S::LANES], &sums[offset + start..][..S::LANES]);
+                // SAFETY: both slices are a vector long, as sliced; words and floats have one size and no invalid values.
+                unsafe {
+                    columns.scales[n] = s.load_ptr(scales.as_ptr().cast());
+                    columns.sums[n] = s.load_ptr(sums.as_ptr().cast());
+                }
+            }
+        }
+        columns
+    }
+
+    #[inline(always)]
+    fn activate<S: Simd>(&self, s: S, activation: Activation, columns: &Columns<'_, S>, row: usize, height: usize) {
+        for row in row..row + height {
+            // SAFETY: row and columns lie within Y, which `Kernel::product` checked; no other thread touches these columns.
+            let segment = unsafe {
+                core::slice::from_raw_parts_mut(self.y.start.add(row * self.y.stride + columns.first), columns.count)
+            };
+            match self.w.format() {
+                Format::F32 => activate(s, activation, segment),
+                Format::Bf16 | Format::Int8 => activate_near(s, activation, segment),
+            }
+        }
+    }
+}
+
+/// One tile: sums, then scales, bias and residual, into Y.
+#[expect(clippy::needless_range_loop)]
+#[inline(always)]
+fn multiply<D: Dot, S: Simd, const M: usize>(s: S, columns: &Columns<'_, S>, w: Strided, row: usize) {
+    let x = columns.x.strided(row..row + M);
+    // SAFETY: `strided` checked M rows of x; a panel holds `steps` steps of PANEL words, and the tile ends within PANEL.
+    let acc = unsafe { tile::<D, S, M, TILE_VECTORS>(s, x, w, columns.x.steps()) };
+    for m in 0..M {
+        let [scale, zero] = columns.x.scale(row + m);
+        for n in 0..TILE_VECTORS {
+            let start = n * S::LANES;
+            if start >= columns.count {
+                continue;
+            }
+            let mut v = D::to_floats(s, acc[m][n]);
+            if let Some(scale) = scale {
+                // X W^T = scale_x scale_w (sum of products - zero * sum of weights).
+                v = s.fma(s.splat(-zero.unwrap_or(0.0)), columns.sums[n], v);
+                v = s.mul(v, s.mul(s.splat(scale), columns.scales[n]));
+            }
+            v = s.add(v, columns.bias[n]);
+            let len = S::LANES.min(columns.count - start);
+            // SAFETY: row + m and the columns up to `count` lie within Y; no other thread touches these columns.
+            let to = unsafe {
+                let start = columns.y.start.add((row + m) * columns.y.stride + columns.first + start);
+                core::slice::from_raw_parts_mut(start, len)
+            };
+            if len == S::LANES {
+                let v = if columns.add { s.add(v, s.load(to)) } else { v };
+                s.store(v, to);
+            } else {
+                let v = if columns.add { s.add(v, s.load_short(to)) } else { v };
+                s.store_short(v, to);
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Products with packed weights, in every format and on every instruction set this CPU has, against the oracle: exact up to the
+//! rounding of sums, because the oracle multiplies the very numbers that bf16 and 8 bits leave of the operands.
+
+mod oracle;
+
+use oracle::{check, kernels, values};
+use plimsoll_kernel::{
+    Activation, Crew, Epilogue, Format, Kernel, LinearShape, Packed, Rows, bf16_to_f32, encoded_words, f32_to_bf16, pack,
+    packed_words,
+};
+
+const FORMATS: [Format; 3] = [Format::F32, Format::Bf16, Format::Int8];
+
+struct Case {
+    format: Format,
+    shape: LinearShape,
+    x: Vec<f32>,
+    w: Vec<f32>,
+    bias: Vec<f32>,
+    before: Vec<f32>,
+}
+
+impl Case {
+    fn new(format: Format, rows: usize, inputs: usize, outputs: usize) -> Case {
+        Case {
+            format,
+            shape: LinearShape {
+                rows,
+                inputs,
+                outputs,
+            },
+            x: values(rows * inputs, 1),
+            w: values(outputs * inputs, 2),
+            bias: values(outputs, 3),
+            before: values(rows * outputs, 4),
+        }
+    }
+
+    fn run(&self, kernel: Kernel, epilogue: Epilogue, crew: &Crew) -> Vec<f32> {
+        let LinearShape {
+            rows,
+            inputs,
+            outputs,
+        } = self.shape;
+        let mut words = vec![0; packed_words(self.format, inputs, outputs)];
+        // In two parts, as several matrices are packed side by side.
+        let cut = outputs / 3 * inputs;
+        pack(self.format, inputs, outputs, &self.w[..cut], 0, &mut words);
+        pack(self.format, inputs, outputs, &self.w[cut..], outputs / 3, &mut words);
+        let mut x = vec![u32::MAX; encoded_words(self.format, inputs, rows)];
+        kernel.encode(self.format, &self.x, inputs, inputs, &mut x, crew);
+        let mut y = self.before.clone();
+        let (x, w) = (
+            Rows::encoded(self.format, inputs, &x),
+            Packed::new(self.format, inputs, outputs, &words),
+        );
+        kernel.product(x, w, Some(&self.bias), &mut y, epilogue, crew);
+        y
+    }
+
+    /// The result in double precision, of what the format leaves of the operands.
+    fn oracle(&self, epilogue: Epilogue) -> Vec<f64> {
+        let inputs = self.shape.inputs;
+        let (x, w) = (
+            oracle::seen_rows(self.format, &self.x, inputs),
+            oracle::seen_weights(self.format, &self.w, inputs),
+        );
+        let mut want = oracle::linear(&x, &w, Some(&self.bias), self.shape);
+        for (want, &before) in want.iter_mut().zip(&self.before) {
+            match epilogue {
+                Epilogue::Store => {}
+                Epilogue::Add => *want += f64::from(before),
+                Epilogue::Activate(f) => *want = oracle::activate(f, *want),
+            }
+        }
+        want
+    }
+
+    fn check(&self, kernel: Kernel, epilogue: Epilogue) {
+        let near = matches!(epilogue, Epilogue::Activate(Activation::Gelu)) && self.format != Format::F32;
+        let rounding = 4e-7 * self.shape.inputs as f64 + 3e-6;
+        let tolerance = rounding + if near { 2e-4 } else { 0.0 };
+        let got = self.run(kernel, epilogue, &Crew::alone());
+        check(kernel.isa(), &got, &self.oracle(epilogue), tolerance);
+    }
+}
+
+#[test]
+fn products_of_every_small_shape() {
+    for kernel in kernels() {
+        for format in FORMATS {
+            for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17] {
+                for inputs in [1, 2, 3, 4, 5, 8, 17, 33] {
+                    for outputs in [1, 4, 15, 16, 17, 47, 48, 49, 97] {
+                        Case::new(format, rows, inputs, outputs).check(kernel, Epilogue::Store);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn epilogues_at_the_size_of_a_model() {
+    let epilogues = [
+        Epilogue::Store,
+        Epilogue::Add,
+        Epilogue::Activate(Activation::Gelu),
+        Epilogue::Activate(Activation::Relu),
+    ];
+    for kernel in kernels() {
+        for format in FORMATS {
+            for epilogue in epilogues {
+                Case::new(format, 37, 384, 312).check(kernel, epilogue);
+            }
+        }
+    }
+}
+
+/// Batching must never change an answer.
+#[test]
+fn a_row_does_not_depend_on_its_neighbours() {
+    for kernel in kernels() {
+        for format in FORMATS {
+            let whole = Case::new(format, 23, 70, 100).run(kernel, Epilogue::Store, &Crew::alone());
+            for row in 0..23 {
+                let mut alone = Case::new(format, 1, 70, 100);
+                alone.x = values(23 * 70, 1)[row * 70..(row + 1) * 70].to_vec();
+                let got = alone.run(kernel, Epilogue::Store, &Crew::alone());
+                assert_eq!(got, whole[row * 100..(row + 1) * 100], "{} {format:?} row {row}", kernel.isa().name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crew_computes_what_a_leader_alone_does() {
+    let kernel = Kernel::detect();
+    for format in FORMATS {
+        let case = Case::new(format, 40, 96, 500);
+        let want = case.run(kernel, Epilogue::Add, &Crew::alone());
+        let crew = Crew::new(3);
+        std::thread::scope(|threads| {
+            threads.spawn(|| crew.serve());
+            threads.spawn(|| crew.serve());
+            for _ in 0..100 {
+                assert_eq!(case.run(kernel, Epilogue::Add, &crew), want);
+            }
+            crew.dismiss();
+        });
+    }
+}
+
+/// 255 times 127 four times over overflows the 16-bit sums of the older 8-bit instruction.
+#[test]
+fn the_largest_8_bit_products_do_not_saturate() {
+    for kernel in kernels() {
+        let mut case = Case::new(Format::Int8, 2, 512, 48);
+        case.x.fill(1.0);
+        case.w.fill(1.0);
+        case.check(kernel, Epilogue::Store);
+        case.w.fill(-1.0);
+        case.check(kernel, Epilogue::Store);
+    }
+}
+
+#[test]
+fn empty_rows_and_flat_rows() {
+    for kernel in kernels() {
+        for format in FORMATS {
+            assert!(Case::new(format, 0, 8, 5).run(kernel, Epilogue::Store, &Crew::alone()).is_empty());
+            let mut case = Case::new(format, 3, 20, 50);
+            case.x.fill(0.0);
+            case.w.fill(0.0);
+            case.check(kernel, Epilogue::Store);
+        }
+    }
+}
+
+#[test]
+fn bf16_rounds_to_nearest_even_and_keeps_nan() {
+    for (value, want) in [(1.0, 0x3f80), (1.003_906_3, 0x3f80), (1.011_718_8, 0x3f82), (-1.0, 0xbf80)] {
+        assert_eq!(f32_to_bf16(value), want, "{value}");
+    }
+    assert!(bf16_to_f32(f32_to_bf16(f32::from_bits(0x7f80_0001))).is_nan());
+    let xs: Vec<f32> = (0..67).map(|i| f32::from_bits(0x3f80_0000 + i * 0x1357)).collect();
+    for kernel in kernels() {
+        let mut words = vec![0; encoded_words(Format::Bf16, xs.len(), 1)];
+        kernel.encode(Format::Bf16, &xs, xs.len(), xs.len(), &mut words, &Crew::alone());
+        for (i, &x) in xs.iter().enumerate() {
+            let got = (words[i / 2] >> (16 * (i % 2))) as u16;
+            assert_eq!(got, f32_to_bf16(x), "{} {x}", kernel.isa().name());
+        }
+    }
+}
