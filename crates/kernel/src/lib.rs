@@ -258,25 +258,36 @@ impl Kernel {
         self.level.run(q4::Q4Row { blocks, out });
     }
 
-    /// Self-attention of one sequence: `softmax(Q K^T / sqrt(head_dim)) V`, head by head.
+    /// Self-attention of sequences that lie end to end: `softmax(Q K^T / sqrt(head_dim)) V`, head by head.
     ///
-    /// `q`, `k` and `v` are `[len, heads * head_dim]`; the context replaces `q`. Every head dimension works, multiples of 16
-    /// best. `scratch` is exactly [`AttentionShape::scratch_len`] floats; its contents do not matter.
+    /// A row of `qkv` is a token's query, key and value, each [`AttentionShape::width`] floats; the context replaces the query.
+    /// `format` is that of the inner products; 8 bits are taken as bf16. `scratch` is [`AttentionShape::scratch_words`] of the longest
+    /// sequence for each lane of the crew; its contents do not matter.
     ///
     /// # Panics
-    /// When a slice is not exactly as long as `shape` says.
-    pub fn attention(&self, q: &mut [f32], k: &[f32], v: &[f32], shape: AttentionShape, scratch: &mut [f32]) {
-        let len = shape.len * shape.heads * shape.head_dim;
-        assert_eq!([q.len(), k.len(), v.len()], [len; 3], "q, k, v");
-        assert_eq!(scratch.len(), shape.scratch_len(), "attention scratch");
-        if len > 0 {
-            self.level.run(attention::Attention {
-                q,
-                k,
-                v,
-                shape,
-                scratch,
-            });
+    /// When a slice is not exactly as long as the lengths and the shape say, a sequence is empty, or a head wider than 256.
+    pub fn attention(
+        &self,
+        format: Format,
+        qkv: &mut [f32],
+        lens: &[u32],
+        shape: AttentionShape,
+        scratch: &mut [u32],
+        crew: &Crew,
+    ) {
+        let (mut rows, mut longest) = (0_usize, 0);
+        for &len in lens {
+            assert!(len > 0, "an empty sequence");
+            rows += len as usize;
+            longest = longest.max(len as usize);
+        }
+        assert!(shape.head_dim <= attention::HEAD_DIM_MAX, "heads of {}", shape.head_dim);
+        assert_eq!(qkv.len(), rows * 3 * shape.width(), "q, k, v");
+        let lane_words = scratch.len() / crew.lanes();
+        assert!(lane_words >= shape.scratch_words(longest), "attention scratch");
+        if !qkv.is_empty() {
+            let format = if format == Format::F32 { Format::F32 } else { Format::Bf16 };
+            attention::attention(self.level, format, qkv, lens, shape, scratch, crew);
         }
     }
 

@@ -196,6 +196,7 @@ macro_rules! by_rows {
         }
     };
 }
+pub(crate) use by_rows;
 
 /// Rows of the next tile when `left` are left: as many as there are, but never a full tile and then a sliver.
 #[inline(always)]

@@ -4,7 +4,7 @@ mod oracle;
 
 use oracle::{check, kernels, values};
 use plimsoll_kernel::{
-    Activation, AttentionShape, Epilogue, Isa, Kernel, LinearShape, bf16_to_f32, f16_to_f32, q4_panel_len,
+    Activation, Epilogue, Isa, Kernel, LinearShape, bf16_to_f32, f16_to_f32, q4_panel_len,
 };
 
 const SIZES: [usize; 14] = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 70];
@@ -253,39 +253,6 @@ fn layer_norm_of_odd_widths() {
 }
 
 #[test]
-fn attention_of_odd_lengths_and_heads() {
-    for kernel in kernels() {
-        for len in [1, 2, 3, 4, 5, 31, 32, 33, 63, 64, 65, 130] {
-            for (heads, head_dim) in [
-                (1, 1),
-                (2, 8),
-                (3, 16),
-                (1, 20),
-                (2, 32),
-                (1, 33),
-                (1, 40),
-                (2, 64),
-            ] {
-                check_attention(kernel, AttentionShape { len, heads, head_dim });
-            }
-        }
-    }
-}
-
-fn check_attention(kernel: Kernel, shape: AttentionShape) {
-    let count = shape.len * shape.heads * shape.head_dim;
-    // Scores up to about 30, so that the running maximum moves between tiles.
-    let q: Vec<f32> = values(count, 12).iter().map(|x| x * 4.0).collect();
-    let k: Vec<f32> = values(count, 13).iter().map(|x| x * 4.0).collect();
-    let v = values(count, 14);
-    let want = oracle::attention(&q, &k, &v, shape);
-    let mut got = q;
-    let mut scratch = vec![f32::NAN; shape.scratch_len()];
-    kernel.attention(&mut got, &k, &v, shape, &mut scratch);
-    check(kernel.isa(), &got, &want, 2e-5);
-}
-
-#[test]
 fn pooling_normalising_adding() {
     for kernel in kernels() {
         for width in SIZES {
@@ -336,16 +303,4 @@ fn short_weights_are_refused() {
         outputs: 2,
     };
     Kernel::detect().linear(&[0.0; 2], &[0.0; 3], None, &mut [0.0; 2], shape, Epilogue::Store);
-}
-
-#[test]
-#[should_panic(expected = "attention scratch")]
-fn a_wrong_scratch_is_refused() {
-    let shape = AttentionShape {
-        len: 2,
-        heads: 1,
-        head_dim: 4,
-    };
-    let mut scratch = vec![0.0; shape.scratch_len() - 1];
-    Kernel::detect().attention(&mut [0.0; 8], &[0.0; 8], &[0.0; 8], shape, &mut scratch);
 }

@@ -3,7 +3,7 @@
 mod oracle;
 
 use oracle::{check, kernels, values};
-use plimsoll_kernel::{AttentionShape, Epilogue, LinearShape};
+use plimsoll_kernel::{Epilogue, LinearShape};
 use proptest::prelude::*;
 
 proptest! {
@@ -18,35 +18,6 @@ proptest! {
             let mut y = vec![f32::NAN; rows * outputs];
             kernel.linear(&x, &w, Some(&bias), &mut y, shape, Epilogue::Store);
             check(kernel.isa(), &y, &want, 5e-5);
-        }
-    }
-
-    #[test]
-    fn attention(len in 1..150_usize, heads in 1..4_usize, head_dim in 1..70_usize, seed: u64) {
-        let shape = AttentionShape { len, heads, head_dim };
-        let count = len * heads * head_dim;
-        let (q, k, v) = (values(count, seed), values(count, !seed), values(count, seed ^ 1));
-        let want = oracle::attention(&q, &k, &v, shape);
-        for kernel in kernels() {
-            let mut got = q.clone();
-            let mut scratch = vec![f32::NAN; shape.scratch_len()];
-            kernel.attention(&mut got, &k, &v, shape, &mut scratch);
-            check(kernel.isa(), &got, &want, 1e-5);
-        }
-    }
-
-    /// A context is a weighted mean, so where all values of a head agree it is that value.
-    #[test]
-    fn attention_over_equal_values_gives_that_value(len in 1..100_usize, head_dim in 1..40_usize, seed: u64) {
-        let shape = AttentionShape { len, heads: 1, head_dim };
-        let row = values(head_dim, seed);
-        let v: Vec<f32> = (0..len).flat_map(|_| row.clone()).collect();
-        let want: Vec<f64> = v.iter().map(|&x| f64::from(x)).collect();
-        for kernel in kernels() {
-            let mut q: Vec<f32> = values(len * head_dim, seed ^ 1).iter().map(|x| x * 20.0).collect();
-            let k = values(len * head_dim, seed ^ 2);
-            kernel.attention(&mut q, &k, &v, shape, &mut vec![f32::NAN; shape.scratch_len()]);
-            check(kernel.isa(), &q, &want, 2e-6);
         }
     }
 

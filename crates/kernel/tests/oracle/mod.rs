@@ -85,22 +85,22 @@ pub(crate) fn softmax(row: &[f64]) -> Vec<f64> {
     row.iter().map(|x| (x - max).exp() / total).collect()
 }
 
-pub(crate) fn attention(q: &[f32], k: &[f32], v: &[f32], shape: AttentionShape) -> Vec<f64> {
-    let AttentionShape { len, heads, head_dim } = shape;
-    let at =
-        |m: &[f32], token: usize, head: usize, d: usize| f64::from(m[(token * heads + head) * head_dim + d]);
-    let mut out = vec![0.0; len * heads * head_dim];
-    for head in 0..heads {
-        for i in 0..len {
-            let score = |j| {
-                (0..head_dim)
-                    .map(|d| at(q, i, head, d) * at(k, j, head, d))
-                    .sum::<f64>()
-            };
-            let scores: Vec<f64> = (0..len).map(|j| score(j) / (head_dim as f64).sqrt()).collect();
-            for (j, p) in softmax(&scores).into_iter().enumerate() {
-                for d in 0..head_dim {
-                    out[(i * heads + head) * head_dim + d] += p * at(v, j, head, d);
+/// The contexts, `[tokens, heads * head_dim]`, of sequences whose rows of `qkv` are query, key and value.
+pub(crate) fn attention(qkv: &[f32], lens: &[u32], shape: AttentionShape) -> Vec<f64> {
+    let (width, dim) = (shape.heads * shape.head_dim, shape.head_dim);
+    let at = |token: usize, part: usize, head: usize, d: usize| f64::from(qkv[token * 3 * width + part * width + head * dim + d]);
+    let mut out = Vec::new();
+    let mut start = 0;
+    for &len in lens {
+        let tokens = start..start + len as usize;
+        start = tokens.end;
+        for i in tokens.clone() {
+            for head in 0..shape.heads {
+                let score = |j| (0..dim).map(|d| at(i, 0, head, d) * at(j, 1, head, d)).sum::<f64>();
+                let scores: Vec<f64> = tokens.clone().map(|j| score(j) / (dim as f64).sqrt()).collect();
+                let weights = softmax(&scores);
+                for d in 0..dim {
+                    out.push(tokens.clone().zip(&weights).map(|(j, p)| p * at(j, 2, head, d)).sum());
                 }
             }
         }
