@@ -1,12 +1,12 @@
 //! How fast a pass is, on one thread and every instruction set this CPU has. Counts the thread's time on a CPU
 //! (`/proc/thread-self/schedstat`), so that other programs on the machine hardly disturb it.
 //!
-//! `cargo run --release -p plimsoll-encoder --example forward_speed -- MODEL_DIRECTORY [portable|avx2|avx512]`
+//! `cargo run --release -p plimsoll-encoder --example forward_speed -- MODEL_DIRECTORY [f32|bf16|int8] [INSTRUCTION SET]`
 
 use std::error::Error;
 use std::time::Duration;
 
-use plimsoll_encoder::{Batch, Model};
+use plimsoll_encoder::{Batch, Format, Model};
 use plimsoll_kernel::{Isa, Kernel};
 use plimsoll_memory::Scratch;
 
@@ -17,9 +17,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments
         .next()
-        .ok_or("usage: forward_speed MODEL_DIRECTORY [ISA]")?;
+        .ok_or("usage: forward_speed MODEL_DIRECTORY [FORMAT] [INSTRUCTION SET]")?;
+    let format = arguments.next();
+    let format = [Format::F32, Format::Bf16, Format::Int8]
+        .into_iter()
+        .find(|known| Some(known.name()) == format.as_deref());
     let only = arguments.next();
-    let mut model = Model::load_dir(directory.as_ref())?;
+    let mut model = Model::load_dir_as(directory.as_ref(), format)?;
     let wanted = |isa: &Isa| only.as_deref().is_none_or(|name| name == isa.name());
     for kernel in Isa::ALL.into_iter().filter(wanted).filter_map(Kernel::with) {
         model = model.with_kernel(kernel);
@@ -27,7 +31,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             let median = measure(&model, sequences, tokens)?;
             let rate = (sequences * tokens) as f64 / median.as_secs_f64();
             let (isa, ms) = (kernel.isa().name(), median.as_secs_f64() * 1e3);
-            println!("{isa:9} {sequences:3} x {tokens:3} tokens: {ms:9.2} ms, {rate:8.0} tokens/s");
+            println!(
+                "{} {isa:11} {sequences:3} x {tokens:3} tokens: {ms:9.2} ms, {rate:8.0} tokens/s",
+                model.info().format
+            );
         }
     }
     Ok(())

@@ -3,15 +3,13 @@
 use crate::config::Config;
 use crate::error::LoadError;
 use crate::info::Family;
-use crate::weights::{Binder, Floats, Group, Matrix, Store};
+use crate::weights::{Binder, Floats, Group, Matrix, PackedMatrix, Store};
 
-/// `y = x W^T + b`.
+/// `y = x W^T + b`, perhaps several with one x side by side.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    pub(crate) weight: Matrix,
+    pub(crate) weight: PackedMatrix,
     pub(crate) bias: Floats,
-    pub(crate) inputs: usize,
-    pub(crate) outputs: usize,
 }
 
 /// Layer normalisation.
@@ -23,9 +21,8 @@ pub(crate) struct Norm {
 
 #[derive(Debug)]
 pub(crate) struct Layer {
-    pub(crate) query: Linear,
-    pub(crate) key: Linear,
-    pub(crate) value: Linear,
+    /// Query, key and value of a token, side by side.
+    pub(crate) projection: Linear,
     pub(crate) context: Linear,
     pub(crate) attention_norm: Norm,
     pub(crate) up: Linear,
@@ -111,13 +108,6 @@ impl Encoder {
             layers,
         })
     }
-
-    /// The longest row of x that meets 4-bit weights, whose expansion needs scratch; 0 when there are none.
-    pub(crate) fn q4_inputs_max(&self) -> usize {
-        let layers = self.layers.iter().flat_map(Layer::linears);
-        let four_bit = layers.filter(|linear| matches!(linear.weight, Matrix::Q4(_)));
-        four_bit.map(|linear| linear.inputs).max().unwrap_or(0)
-    }
 }
 
 impl Embeddings {
@@ -159,22 +149,19 @@ impl Layer {
         binder: &mut Binder,
     ) -> Result<Layer, LoadError> {
         let (hidden, middle) = (config.hidden, config.intermediate);
-        let mut linear = |name: &str, outputs: usize, inputs: usize| {
-            Linear::bind(&format!("{prefix}{name}"), outputs, inputs, Group::Layers, binder)
+        let mut linear = |names: &[&str], outputs: usize, inputs: usize| {
+            let names: Vec<String> = names.iter().map(|name| format!("{prefix}{name}")).collect();
+            Linear::bind(&names, outputs, inputs, binder)
         };
-        let query = linear(names.query, hidden, hidden)?;
-        let key = linear(names.key, hidden, hidden)?;
-        let value = linear(names.value, hidden, hidden)?;
-        let context = linear(names.context, hidden, hidden)?;
-        let up = linear(names.up, middle, hidden)?;
-        let down = linear(names.down, hidden, middle)?;
+        let projection = linear(&[names.query, names.key, names.value], hidden, hidden)?;
+        let context = linear(&[names.context], hidden, hidden)?;
+        let up = linear(&[names.up], middle, hidden)?;
+        let down = linear(&[names.down], hidden, middle)?;
         let mut norm = |name: &str| Norm::bind(&format!("{prefix}{name}"), config, Group::Layers, binder);
         let attention_norm = norm(names.attention_norm)?;
         let output_norm = norm(names.output_norm)?;
         Ok(Layer {
-            query,
-            key,
-            value,
+            projection,
             context,
             attention_norm,
             up,
@@ -182,34 +169,18 @@ impl Layer {
             output_norm,
         })
     }
-
-    fn linears(&self) -> [&Linear; 6] {
-        [
-            &self.query,
-            &self.key,
-            &self.value,
-            &self.context,
-            &self.up,
-            &self.down,
-        ]
-    }
 }
 
 impl Linear {
-    pub(crate) fn bind(
-        name: &str,
-        outputs: usize,
+    fn bind(
+        names: &[String],
+        outputs_each: usize,
         inputs: usize,
-        group: Group,
         binder: &mut Binder,
     ) -> Result<Linear, LoadError> {
-        let weight = binder.matrix(&format!("{name}.weight"), [outputs, inputs], group)?;
-        let bias = binder.vector(&format!("{name}.bias"), outputs, group)?;
         Ok(Linear {
-            weight,
-            bias,
-            inputs,
-            outputs,
+            weight: binder.packed(names, outputs_each, inputs, Group::Layers)?,
+            bias: binder.biases(names, outputs_each, Group::Layers)?,
         })
     }
 }
@@ -232,6 +203,7 @@ impl Norm {
 /// A row of a table of embeddings.
 pub(crate) enum Row<'a> {
     F32(&'a [f32]),
+    Bf16(&'a [u8]),
     Q4(&'a [u8]),
 }
 
@@ -239,6 +211,10 @@ impl Matrix {
     pub(crate) fn row<'a>(&self, store: &'a Store, index: usize, width: usize) -> Row<'a> {
         match self {
             Matrix::F32(floats) => Row::F32(&store.floats(floats)[index * width..(index + 1) * width]),
+            Matrix::Bf16(range) => {
+                let bytes = width * size_of::<u16>();
+                Row::Bf16(&store.blocks(range)[index * bytes..(index + 1) * bytes])
+            }
             Matrix::Q4(range) => {
                 let bytes = plimsoll_kernel::q4_row_bytes(width).expect("checked when the tensor was bound");
                 Row::Q4(&store.blocks(range)[index * bytes..(index + 1) * bytes])

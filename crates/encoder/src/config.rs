@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-use plimsoll_kernel::Activation;
+use plimsoll_kernel::{Activation, HEAD_DIM_MAX};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -145,6 +145,13 @@ impl Config {
             let reason = format!(
                 "hidden_size {} is not a multiple of {} heads",
                 self.hidden, self.heads
+            );
+            return Err(LoadError::Config { file: FILE, reason });
+        }
+        if self.hidden / self.heads > HEAD_DIM_MAX {
+            let reason = format!(
+                "heads are {} wide, at most {HEAD_DIM_MAX} are read",
+                self.hidden / self.heads
             );
             return Err(LoadError::Config { file: FILE, reason });
         }

@@ -3,17 +3,20 @@
 //! ```text
 //! h = norm(words[id] + positions[p] + types[t])                        tokens x hidden, the result's own piece
 //! for each layer:
-//!     for each run of whole sequences of up to CHUNK_TOKENS:           q, k, v: chunk x hidden
-//!         q, k, v = h W + b;  q = attention(q, k, v) sequence by sequence
+//!     for each run of whole sequences of up to CHUNK_TOKENS:           qkv: chunk x 3 hidden
+//!         qkv = h W + b;  q = attention(qkv), sequence by sequence
 //!         h = norm(h + q W + b)
 //!     for each tile of FEED_FORWARD_ROWS rows:                         middle: tile x intermediate
 //!         middle = gelu(h W + b);  h = norm(h + middle W + b)
 //! ```
 //!
 //! Every layer writes where it read, so memory is O(tokens x hidden) for the result and a constant for the rest (unless one
-//! sequence is longer than a chunk). Attention's and the feed-forward network's temporaries take turns in the same bytes.
+//! sequence is longer than a chunk). Attention's and the feed-forward network's temporaries take turns in the same bytes. In bf16 and
+//! 8 bits, what a product reads is encoded just before, a chunk or tile at a time; the residual stays in floats.
 
-use plimsoll_kernel::{AttentionShape, Epilogue, Kernel, LinearShape, q4_panel_len};
+use plimsoll_kernel::{
+    AttentionShape, Crew, Epilogue, Format, Isa, Kernel, Rows, bf16_to_f32, encoded_words,
+};
 use plimsoll_memory::{Frame, ScratchReq, ScratchTooSmall};
 
 use crate::arch::{Encoder, Layer, Linear, Norm, Row};
@@ -24,8 +27,8 @@ use crate::weights::{Matrix, Store};
 
 /// Tokens whose queries, keys and values exist at once, unless one sequence is longer.
 const CHUNK_TOKENS: usize = 256;
-/// Rows whose feed-forward middle exists at once.
-const FEED_FORWARD_ROWS: usize = 128;
+/// Rows whose feed-forward middle exists at once: what stays in a second-level cache beside a panel of weights.
+const FEED_FORWARD_ROWS: usize = 64;
 
 /// What a pass reads.
 pub(crate) struct Pass<'m> {
@@ -33,49 +36,68 @@ pub(crate) struct Pass<'m> {
     pub(crate) encoder: &'m Encoder,
     pub(crate) store: &'m Store,
     pub(crate) kernel: Kernel,
+    pub(crate) format: Format,
+    pub(crate) crew: &'m Crew,
 }
 
-/// Lengths of the pieces that a pass takes, in floats.
+/// Lengths of the pieces that a pass takes: floats, but words where it says so.
 struct Pieces {
     hidden: usize,
-    panel: usize,
-    /// Of q, of k and of v.
-    projection: usize,
+    /// Queries, keys and values of a chunk.
+    qkv: usize,
+    /// A chunk's rows as a product reads them, in words.
+    chunk: usize,
+    /// In words, for all lanes.
     attention: usize,
     middle: usize,
+    /// A tile's rows as the two products of the feed-forward network read them, in words.
+    tile: usize,
 }
 
 impl Pieces {
-    fn new(config: &Config, encoder: &Encoder, shape: BatchShape) -> Pieces {
+    fn new(config: &Config, format: Format, shape: BatchShape, lanes: usize) -> Pieces {
         let chunk = shape.tokens.min(CHUNK_TOKENS.max(shape.tokens_longest));
+        let tile = shape.tokens.min(FEED_FORWARD_ROWS);
+        let tile_words = match format {
+            // Read where they are.
+            Format::F32 => 0,
+            _ => encoded_words(format, config.hidden.max(config.intermediate), tile),
+        };
+        let lane = attention_shape(config).scratch_words(shape.tokens_longest);
         Pieces {
             hidden: shape.tokens.saturating_mul(config.hidden),
-            panel: q4_panel_len(encoder.q4_inputs_max()),
-            projection: chunk.saturating_mul(config.hidden),
-            attention: attention_shape(config, shape.tokens_longest).scratch_len(),
-            middle: shape.tokens.min(FEED_FORWARD_ROWS) * config.intermediate,
+            qkv: chunk.saturating_mul(3 * config.hidden),
+            chunk: chunk.saturating_mul(encoded_words(format, config.hidden, 1)),
+            attention: lane.saturating_mul(lanes),
+            middle: tile * config.intermediate,
+            tile: tile_words,
         }
     }
 }
 
-fn attention_shape(config: &Config, len: usize) -> AttentionShape {
+fn attention_shape(config: &Config) -> AttentionShape {
     AttentionShape {
-        len,
         heads: config.heads,
         head_dim: config.hidden / config.heads,
     }
 }
 
-/// Bytes that [`Pass::run`] takes.
-pub(crate) fn scratch(config: &Config, encoder: &Encoder, shape: BatchShape) -> ScratchReq {
-    let pieces = Pieces::new(config, encoder, shape);
-    let attention = ScratchReq::of::<f32>(pieces.projection)
-        .times(3)
-        .and(ScratchReq::of::<f32>(pieces.attention));
-    let feed_forward = ScratchReq::of::<f32>(pieces.middle);
-    ScratchReq::of::<f32>(pieces.hidden)
-        .and(ScratchReq::of::<f32>(pieces.panel))
-        .and(attention.or(feed_forward))
+/// What attention's products are computed in: bf16 is faster than floats only where the CPU multiplies it.
+fn attention_format(format: Format, kernel: Kernel) -> Format {
+    match format {
+        Format::Bf16 | Format::Int8 if kernel.isa() == Isa::Avx512Bf16 => Format::Bf16,
+        _ => Format::F32,
+    }
+}
+
+/// Bytes that [`Pass::run`] takes with a crew of so many lanes.
+pub(crate) fn scratch(config: &Config, format: Format, shape: BatchShape, lanes: usize) -> ScratchReq {
+    let pieces = Pieces::new(config, format, shape, lanes);
+    let attention = ScratchReq::of::<f32>(pieces.qkv)
+        .and(ScratchReq::of::<u32>(pieces.chunk))
+        .and(ScratchReq::of::<u32>(pieces.attention));
+    let feed_forward = ScratchReq::of::<f32>(pieces.middle).and(ScratchReq::of::<u32>(pieces.tile));
+    ScratchReq::of::<f32>(pieces.hidden).and(attention.or(feed_forward))
 }
 
 impl<'m> Pass<'m> {
@@ -88,21 +110,20 @@ impl<'m> Pass<'m> {
         self.check(batch)?;
         let shape = batch.shape();
         self.check_scratch(shape, frame)?;
-        let pieces = Pieces::new(self.config, self.encoder, shape);
+        let pieces = Pieces::new(self.config, self.format, shape, self.crew.lanes());
         let hidden = frame.take::<f32>(pieces.hidden)?;
         let temporaries = frame.nested();
-        let panel = temporaries.take::<f32>(pieces.panel)?;
         self.embed(batch, hidden);
         for layer in &self.encoder.layers {
-            self.attend(layer, batch.lens, hidden, &pieces, panel, &temporaries.nested())?;
-            self.feed_forward(layer, hidden, &pieces, panel, &temporaries.nested())?;
+            self.attend(layer, batch.lens, hidden, &pieces, &temporaries.nested())?;
+            self.feed_forward(layer, hidden, &pieces, &temporaries.nested())?;
         }
         Ok(hidden)
     }
 
     /// Refuses too small a frame before anything is computed.
     fn check_scratch(&self, shape: BatchShape, frame: &Frame<'_>) -> Result<(), ScratchTooSmall> {
-        let needed_bytes = scratch(self.config, self.encoder, shape).bytes();
+        let needed_bytes = scratch(self.config, self.format, shape, self.crew.lanes()).bytes();
         let available_bytes = frame.available_bytes();
         if needed_bytes > available_bytes {
             return Err(ScratchTooSmall {
@@ -188,6 +209,7 @@ impl<'m> Pass<'m> {
     fn put_row(&self, table: &Matrix, index: usize, out: &mut [f32]) {
         match table.row(self.store, index, out.len()) {
             Row::F32(row) => out.copy_from_slice(row),
+            Row::Bf16(row) => out.iter_mut().zip(halves(row)).for_each(|(to, from)| *to = from),
             Row::Q4(blocks) => self.kernel.q4_row(blocks, out),
         }
     }
@@ -195,6 +217,7 @@ impl<'m> Pass<'m> {
     fn add_row(&self, table: &Matrix, index: usize, out: &mut [f32]) {
         match table.row(self.store, index, out.len()) {
             Row::F32(row) => self.kernel.add(out, row),
+            Row::Bf16(row) => out.iter_mut().zip(halves(row)).for_each(|(to, from)| *to += from),
             Row::Q4(blocks) => {
                 // A few blocks at a time, so that no row-sized buffer is needed.
                 let mut part = [0.0; plimsoll_kernel::Q4_BLOCK_WEIGHTS];
@@ -213,33 +236,29 @@ impl<'m> Pass<'m> {
         lens: &[u32],
         hidden: &mut [f32],
         pieces: &Pieces,
-        panel: &mut [f32],
         frame: &Frame<'_>,
     ) -> Result<(), ScratchTooSmall> {
         let width = self.config.hidden;
-        let q = frame.take::<f32>(pieces.projection)?;
-        let k = frame.take::<f32>(pieces.projection)?;
-        let v = frame.take::<f32>(pieces.projection)?;
-        let scratch = frame.take::<f32>(pieces.attention)?;
+        let shape = attention_shape(self.config);
+        let format = attention_format(self.format, self.kernel);
+        let qkv = frame.take::<f32>(pieces.qkv)?;
+        let words = frame.take::<u32>(pieces.chunk)?;
+        let scratch = frame.take::<u32>(pieces.attention)?;
         let (mut lens, mut rest) = (lens, hidden);
         while !lens.is_empty() {
-            let (count, tokens) = next_chunk(lens, pieces.projection / width);
+            let (count, tokens) = next_chunk(lens, pieces.qkv / (3 * width));
             let (chunk_lens, later) = lens.split_at(count);
             let (rows, behind) = rest.split_at_mut(tokens * width);
-            let (q, k, v) = (&mut q[..rows.len()], &mut k[..rows.len()], &mut v[..rows.len()]);
-            self.apply(&layer.query, rows, q, Epilogue::Store, panel);
-            self.apply(&layer.key, rows, k, Epilogue::Store, panel);
-            self.apply(&layer.value, rows, v, Epilogue::Store, panel);
-            let mut start = 0;
-            for &len in chunk_lens {
-                let shape = attention_shape(self.config, len as usize);
-                let part = start..start + len as usize * width;
-                start = part.end;
-                let scratch = &mut scratch[..shape.scratch_len()];
-                self.kernel
-                    .attention(&mut q[part.clone()], &k[part.clone()], &v[part], shape, scratch);
-            }
-            self.apply(&layer.context, q, rows, Epilogue::Add, panel);
+            let qkv = &mut qkv[..3 * rows.len()];
+            let x = self.encoded(rows, width, words);
+            self.product(&layer.projection, x, qkv, Epilogue::Store);
+            self.kernel
+                .attention(format, qkv, chunk_lens, shape, scratch, self.crew);
+            let words = &mut words[..encoded_words(self.format, width, tokens)];
+            self.kernel
+                .encode(self.format, qkv, width, 3 * width, words, self.crew);
+            let contexts = Rows::encoded(self.format, width, words);
+            self.product(&layer.context, contexts, rows, Epilogue::Add);
             self.normalize(&layer.attention_norm, rows);
             (lens, rest) = (later, behind);
         }
@@ -251,49 +270,52 @@ impl<'m> Pass<'m> {
         layer: &Layer,
         hidden: &mut [f32],
         pieces: &Pieces,
-        panel: &mut [f32],
         frame: &Frame<'_>,
     ) -> Result<(), ScratchTooSmall> {
+        let Config {
+            hidden: width,
+            intermediate,
+            activation,
+            ..
+        } = *self.config;
         let middle = frame.take::<f32>(pieces.middle)?;
-        for rows in hidden.chunks_mut(FEED_FORWARD_ROWS * self.config.hidden) {
-            let count = rows.len() / self.config.hidden;
-            let middle = &mut middle[..count * self.config.intermediate];
-            self.apply(
-                &layer.up,
-                rows,
-                middle,
-                Epilogue::Activate(self.config.activation),
-                panel,
-            );
-            self.apply(&layer.down, middle, rows, Epilogue::Add, panel);
+        let words = frame.take::<u32>(pieces.tile)?;
+        for rows in hidden.chunks_mut(FEED_FORWARD_ROWS * width) {
+            let middle = &mut middle[..rows.len() / width * intermediate];
+            let x = self.encoded(rows, width, words);
+            self.product(&layer.up, x, middle, Epilogue::Activate(activation));
+            let x = self.encoded(middle, intermediate, words);
+            self.product(&layer.down, x, rows, Epilogue::Add);
             self.normalize(&layer.output_norm, rows);
         }
         Ok(())
     }
 
-    fn apply(&self, linear: &Linear, x: &[f32], y: &mut [f32], epilogue: Epilogue, panel: &mut [f32]) {
-        let shape = LinearShape {
-            rows: x.len() / linear.inputs,
-            inputs: linear.inputs,
-            outputs: linear.outputs,
-        };
-        let bias = Some(self.store.floats(&linear.bias));
-        match &linear.weight {
-            Matrix::F32(w) => self
-                .kernel
-                .linear(x, self.store.floats(w), bias, y, shape, epilogue),
-            Matrix::Q4(range) => {
-                let panel = &mut panel[..q4_panel_len(linear.inputs)];
-                self.kernel
-                    .linear_q4(x, self.store.blocks(range), bias, y, shape, epilogue, panel);
-            }
+    /// Rows as a product reads them: floats where they are, else encoded into `words`.
+    fn encoded<'x>(&self, rows: &'x [f32], width: usize, words: &'x mut [u32]) -> Rows<'x> {
+        if self.format == Format::F32 {
+            return Rows::floats(rows, width);
         }
+        let words = &mut words[..encoded_words(self.format, width, rows.len() / width)];
+        self.kernel
+            .encode(self.format, rows, width, width, words, self.crew);
+        Rows::encoded(self.format, width, words)
+    }
+
+    fn product(&self, linear: &Linear, x: Rows<'_>, y: &mut [f32], epilogue: Epilogue) {
+        let (weight, bias) = (self.store.packed(&linear.weight), self.store.floats(&linear.bias));
+        self.kernel.product(x, weight, Some(bias), y, epilogue, self.crew);
     }
 
     fn normalize(&self, norm: &Norm, rows: &mut [f32]) {
         let (gain, bias) = (self.store.floats(&norm.gain), self.store.floats(&norm.bias));
         self.kernel.layer_norm(rows, gain, bias, self.config.epsilon);
     }
+}
+
+fn halves(row: &[u8]) -> impl Iterator<Item = f32> {
+    let (halves, _) = row.as_chunks::<2>();
+    halves.iter().map(|half| bf16_to_f32(u16::from_le_bytes(*half)))
 }
 
 /// How many of the first sequences fit into `capacity` tokens, and their tokens; at least one, as capacity holds the longest.

@@ -75,9 +75,9 @@ pub struct WeightBytes {
     pub layers: usize,
     /// Heads and pooler.
     pub heads: usize,
-    /// The part of the above that was converted at loading and lies in private memory.
+    /// The part of the above that was converted or packed at loading and lies in private memory.
     pub converted: usize,
-    /// Length of the weight file's mapping.
+    /// The part of the above that is read where the file has it.
     pub mapped: usize,
 }
 
@@ -117,6 +117,8 @@ pub struct ModelInfo {
     pub weight_bytes: WeightBytes,
     /// Type of most weights as the file has them: `float32`, `float16`, `bfloat16` or `q4_0`.
     pub dtype: &'static str,
+    /// What products are computed in: `f32`, `bf16` or `int8`.
+    pub format: &'static str,
 }
 
 impl fmt::Display for Family {

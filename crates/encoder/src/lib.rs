@@ -67,3 +67,4 @@ pub use error::{ForwardError, LoadError, SafetensorsError};
 pub use hidden::Hidden;
 pub use info::{Family, ModelInfo, Pooling, Problem, SequenceHeadInfo, WeightBytes};
 pub use model::{Model, ModelFiles};
+pub use plimsoll_kernel::{Crew, Format};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use plimsoll_kernel::Kernel;
+use plimsoll_kernel::{Crew, Format, Kernel};
 use plimsoll_memory::{Frame, Mapping, ScratchReq};
 
 use crate::arch::Encoder;
@@ -30,6 +30,8 @@ pub struct ModelFiles<'a> {
     pub pooling: Option<&'a [u8]>,
     /// `sentence_bert_config.json`.
     pub sentence_bert: Option<&'a [u8]>,
+    /// What products are computed in; `None`: what suits the file, see [`Model::load_dir_as`].
+    pub format: Option<Format>,
 }
 
 /// A model of the BERT family.
@@ -44,15 +46,25 @@ pub struct Model {
     store: Store,
     info: ModelInfo,
     kernel: Kernel,
+    format: Format,
 }
 
 impl Model {
-    /// Loads a Hugging Face directory.
+    /// Loads a Hugging Face directory, its products in what suits the file.
+    ///
+    /// # Errors
+    /// As [`Model::load_dir_as`].
+    pub fn load_dir(path: &Path) -> Result<Model, LoadError> {
+        Model::load_dir_as(path, None)
+    }
+
+    /// Loads a Hugging Face directory. Products are computed in `format`; when nobody says, in bf16 from bf16 weights, in 8 bits
+    /// from 4-bit blocks, as a [quantised](crate::quantize) file has them, and else in f32.
     ///
     /// # Errors
     /// See [`LoadError`]; weights that are only there as `pytorch_model.bin` or in several files are
     /// [`LoadError::Unsupported`].
-    pub fn load_dir(path: &Path) -> Result<Model, LoadError> {
+    pub fn load_dir_as(path: &Path, format: Option<Format>) -> Result<Model, LoadError> {
         let config = read(path, "config.json")?;
         let modules = read_optional(path, "modules.json")?;
         let pooling_path = match &modules {
@@ -70,6 +82,7 @@ impl Model {
             modules: modules.as_deref(),
             pooling: pooling.as_deref(),
             sentence_bert: sentence_bert.as_deref(),
+            format,
         })
     }
 
@@ -90,10 +103,11 @@ impl Model {
             .map(config::parse_sentence_bert)
             .transpose()?
             .flatten();
-        let mut binder = Binder::new(files.weights)?;
+        let mut binder = Binder::new(files.weights, files.format)?;
         let encoder = Encoder::bind(&config, &mut binder)?;
         let heads = Heads::bind(&config, &encoder.prefix, &mut binder)?;
         let dtype = binder.dtype_name(&format!("{}{}", encoder.prefix, crate::arch::WORDS))?;
+        let format = binder.format();
         let (store, weight_bytes) = binder.finish()?;
         let positions_max = config.positions_max();
         let info = ModelInfo {
@@ -113,6 +127,7 @@ impl Model {
             character_labels: heads.token.as_ref().and_then(|head| head.characters.clone()),
             weight_bytes,
             dtype,
+            format: format.name(),
         };
         Ok(Model {
             config,
@@ -121,6 +136,7 @@ impl Model {
             store,
             info,
             kernel: Kernel::detect(),
+            format,
         })
     }
 
@@ -170,7 +186,12 @@ impl Model {
     /// Bytes of scratch that [`Model::forward`] takes for a batch of this shape, exactly. It grows with every field, so
     /// that the need of the largest batch bounds all others.
     pub fn forward_scratch(&self, shape: BatchShape) -> ScratchReq {
-        forward::scratch(&self.config, &self.encoder, shape)
+        self.forward_scratch_with(shape, 1)
+    }
+
+    /// As [`Model::forward_scratch`], for [`Model::forward_with`] a crew of `lanes`.
+    pub fn forward_scratch_with(&self, shape: BatchShape, lanes: usize) -> ScratchReq {
+        forward::scratch(&self.config, self.format, shape, lanes)
     }
 
     /// Runs the encoder. The result lies in the frame; what else was needed is free again when this returns.
@@ -178,11 +199,26 @@ impl Model {
     /// # Errors
     /// See [`ForwardError`]; nothing was computed then. Token types are ignored by models that have none.
     pub fn forward<'s>(&self, batch: &Batch<'_>, frame: &'s Frame<'_>) -> Result<Hidden<'s>, ForwardError> {
+        self.forward_with(batch, frame, &Crew::alone())
+    }
+
+    /// Runs the encoder as leader of a crew, whose helpers take part in every product. The result is the same to the last bit.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn forward_with<'s>(
+        &self,
+        batch: &Batch<'_>,
+        frame: &'s Frame<'_>,
+        crew: &Crew,
+    ) -> Result<Hidden<'s>, ForwardError> {
         let pass = Pass {
             config: &self.config,
             encoder: &self.encoder,
             store: &self.store,
             kernel: self.kernel,
+            format: self.format,
+            crew,
         };
         let rows = pass.run(batch, frame)?;
         Ok(Hidden::new(rows, self.config.hidden))

@@ -1,8 +1,13 @@
 //! Tensors bound by name and shape: mapped where the file lies right for it, converted once where it does not.
+//!
+//! Tables and vectors are read where they lie. The matrices of products are [packed](plimsoll_kernel::pack): once at loading, into
+//! private pages, after which the file's own pages may leave memory; or ahead of time, in a file that [`crate::quantize`] wrote.
 
 use std::ops::Range;
+use std::sync::Mutex;
 
-use plimsoll_kernel::{Kernel, bf16_to_f32, f16_to_f32, q4_row_bytes};
+use plimsoll_kernel::{Format, Kernel, Packed, bf16_to_f32, f16_to_f32, pack, packed_words, q4_row_bytes};
+use plimsoll_kernel::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS};
 use plimsoll_memory::{Mapping, cast, cast_mut};
 
 use crate::error::LoadError;
@@ -11,6 +16,8 @@ use crate::safetensors::{Dtype, Safetensors, TensorEntry};
 
 /// Metadata key: names of the tensors that hold Q4_0 blocks, separated by commas.
 const Q4_KEY: &str = "plimsoll.q4_0";
+/// Metadata key: the format that the matrices of products are packed in.
+pub(crate) const PACKED_KEY: &str = "plimsoll.packed";
 /// Converted tensors start at a cache line.
 const CONVERTED_ALIGN: usize = 64;
 
@@ -26,12 +33,23 @@ enum Place {
     Converted(Range<usize>),
 }
 
-/// A matrix, as the kernels take it.
+/// A table of rows, as the file has it.
 #[derive(Clone, Debug)]
 pub(crate) enum Matrix {
     F32(Floats),
+    /// Rows of bf16, by their range in the file.
+    Bf16(Range<usize>),
     /// Rows of Q4_0 blocks, by their range in the file.
     Q4(Range<usize>),
+}
+
+/// The packed weights of a product: one matrix, or several side by side.
+#[derive(Clone, Debug)]
+pub(crate) struct PackedMatrix {
+    place: Place,
+    format: Format,
+    inputs: usize,
+    outputs: usize,
 }
 
 /// The bytes behind all tensors.
@@ -43,11 +61,20 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn floats(&self, tensor: &Floats) -> &[f32] {
-        let bytes = match &tensor.place {
+        cast(self.bytes(&tensor.place)).expect("tensors are placed where they are aligned")
+    }
+
+    pub(crate) fn packed(&self, matrix: &PackedMatrix) -> Packed<'_> {
+        let bytes = self.bytes(&matrix.place);
+        let words = cast(bytes).expect("packed weights are placed where they are aligned");
+        Packed::new(matrix.format, matrix.inputs, matrix.outputs, words)
+    }
+
+    fn bytes(&self, place: &Place) -> &[u8] {
+        match place {
             Place::File(range) => &self.file.bytes()[range.clone()],
             Place::Converted(range) => &self.converted.bytes()[range.clone()],
-        };
-        cast(bytes).expect("tensors are placed where they are aligned")
+        }
     }
 
     /// A number that tells weight files apart: FNV-1a over its bytes, eight at a time.
@@ -74,11 +101,12 @@ pub(crate) enum Group {
     Heads,
 }
 
-/// A tensor to convert, and where to.
+/// Tensors to convert, and where to: end to end, or packed one below the other.
 #[derive(Debug)]
 struct Conversion {
-    from: Range<usize>,
-    encoding: Encoding,
+    from: Vec<(Range<usize>, Encoding)>,
+    /// Format, inputs and outputs.
+    packed: Option<(Format, usize, usize)>,
     to: Range<usize>,
 }
 
@@ -99,10 +127,14 @@ pub(crate) struct Binder {
     q4: Vec<String>,
     conversions: Vec<Conversion>,
     bytes: WeightBytes,
+    format: Format,
+    /// Whether the file's products are packed already.
+    is_packed: bool,
 }
 
 impl Binder {
-    pub(crate) fn new(file: Mapping) -> Result<Self, LoadError> {
+    /// Reads the file's table. Products are computed in `format`, or, when nobody says, in what suits the file.
+    pub(crate) fn new(file: Mapping, format: Option<Format>) -> Result<Self, LoadError> {
         let table = crate::safetensors::read(file.bytes())?;
         let q4 = table.metadata.get(Q4_KEY).map_or("", String::as_str);
         let q4: Vec<String> = q4
@@ -115,17 +147,37 @@ impl Binder {
                 name: name.chars().take(80).collect(),
             });
         }
-        let bytes = WeightBytes {
-            mapped: file.len(),
-            ..WeightBytes::default()
+        let packed = table
+            .metadata
+            .get(PACKED_KEY)
+            .map(|name| packed_format(name))
+            .transpose()?;
+        let format = match (packed, format) {
+            (Some(packed), Some(format)) if packed != format => {
+                let (packed, format) = (packed.name(), format.name());
+                return Err(LoadError::Unsupported(format!(
+                    "products in {format} from a file that was packed in {packed}"
+                )));
+            }
+            (Some(packed), _) => packed,
+            (None, Some(format)) => format,
+            (None, None) if q4.is_empty() => suited(&table),
+            (None, None) => Format::Int8,
         };
         Ok(Binder {
             file,
             table,
             q4,
             conversions: Vec::new(),
-            bytes,
+            bytes: WeightBytes::default(),
+            format,
+            is_packed: packed.is_some(),
         })
+    }
+
+    /// What products are computed in.
+    pub(crate) fn format(&self) -> Format {
+        self.format
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -187,10 +239,106 @@ impl Binder {
         let entry = self.entry(name)?.clone();
         if self.encoding(name, &entry)? == Encoding::Q4 {
             self.check_shape(name, &entry, Encoding::Q4, &shape)?;
-            self.bill(group, entry.range.len());
+            self.bill_mapped(group, entry.range.len());
             return Ok(Matrix::Q4(entry.range));
         }
+        if self.encoding(name, &entry)? == Encoding::Bf16 {
+            self.check_shape(name, &entry, Encoding::Bf16, &shape)?;
+            self.bill_mapped(group, entry.range.len());
+            return Ok(Matrix::Bf16(entry.range));
+        }
         self.floats(name, &shape, group).map(Matrix::F32)
+    }
+
+    /// The weights `NAME.weight`, `[outputs, inputs]` each, of products with one X, side by side.
+    pub(crate) fn packed(
+        &mut self,
+        names: &[String],
+        outputs_each: usize,
+        inputs: usize,
+        group: Group,
+    ) -> Result<PackedMatrix, LoadError> {
+        let outputs = names.len() * outputs_each;
+        let words = packed_words(self.format, inputs, outputs);
+        let length = words * size_of::<u32>();
+        let place = if self.is_packed {
+            Place::File(self.packed_in_file(&packed_name(names), words)?)
+        } else {
+            let mut from = Vec::new();
+            for name in names {
+                let name = format!("{name}.weight");
+                let entry = self.entry(&name)?.clone();
+                let encoding = self.encoding(&name, &entry)?;
+                self.check_shape(&name, &entry, encoding, &[outputs_each, inputs])?;
+                from.push((entry.range, encoding));
+            }
+            self.convert(from, Some((self.format, inputs, outputs)), length)
+        };
+        match place {
+            Place::File(_) => self.bill_mapped(group, length),
+            Place::Converted(_) => self.bill(group, length),
+        }
+        Ok(PackedMatrix {
+            place,
+            format: self.format,
+            inputs,
+            outputs,
+        })
+    }
+
+    fn packed_in_file(&self, name: &str, words: usize) -> Result<Range<usize>, LoadError> {
+        let entry = self.entry(name)?;
+        if entry.dtype != Dtype::U32 || entry.shape[..] != [words] {
+            return Err(wrong_shape(name, &entry.shape, &[words]));
+        }
+        if cast::<u32>(&self.file.bytes()[entry.range.clone()]).is_none() {
+            return Err(LoadError::Unsupported(format!(
+                "tensor {name} is not aligned to its words"
+            )));
+        }
+        Ok(entry.range.clone())
+    }
+
+    /// The vectors `NAME.bias` of `len_each` floats, end to end.
+    pub(crate) fn biases(
+        &mut self,
+        names: &[String],
+        len_each: usize,
+        group: Group,
+    ) -> Result<Floats, LoadError> {
+        if let [name] = names {
+            return self.vector(&format!("{name}.bias"), len_each, group);
+        }
+        let mut from = Vec::new();
+        for name in names {
+            let name = format!("{name}.bias");
+            let entry = self.entry(&name)?.clone();
+            let encoding = self.encoding(&name, &entry)?;
+            self.check_shape(&name, &entry, encoding, &[len_each])?;
+            from.push((entry.range, encoding));
+        }
+        let length = names.len() * len_each * size_of::<f32>();
+        self.bill(group, length);
+        Ok(Floats {
+            place: self.convert(from, None, length),
+        })
+    }
+
+    fn convert(
+        &mut self,
+        from: Vec<(Range<usize>, Encoding)>,
+        packed: Option<(Format, usize, usize)>,
+        length: usize,
+    ) -> Place {
+        let start = self.bytes.converted;
+        self.bytes.converted += length.next_multiple_of(CONVERTED_ALIGN);
+        let to = start..start + length;
+        self.conversions.push(Conversion {
+            from,
+            packed,
+            to: to.clone(),
+        });
+        Place::Converted(to)
     }
 
     fn floats(&mut self, name: &str, shape: &[usize], group: Group) -> Result<Floats, LoadError> {
@@ -199,24 +347,16 @@ impl Binder {
         self.check_shape(name, &entry, encoding, shape)?;
         let aligned = cast::<f32>(&self.file.bytes()[entry.range.clone()]).is_some();
         if encoding == Encoding::F32 && aligned {
-            self.bill(group, entry.range.len());
+            self.bill_mapped(group, entry.range.len());
             return Ok(Floats {
                 place: Place::File(entry.range),
             });
         }
         // The file holds the values, so their count is far below overflow: at most 64 f32 bytes for 18 of the file.
         let length = shape.iter().product::<usize>() * size_of::<f32>();
-        let start = self.bytes.converted;
-        self.bytes.converted += length.next_multiple_of(CONVERTED_ALIGN);
         self.bill(group, length);
-        let to = start..start + length;
-        self.conversions.push(Conversion {
-            from: entry.range,
-            encoding,
-            to: to.clone(),
-        });
         Ok(Floats {
-            place: Place::Converted(to),
+            place: self.convert(vec![(entry.range, encoding)], None, length),
         })
     }
 
@@ -267,14 +407,44 @@ impl Binder {
         }
     }
 
-    /// Converts what must be converted.
+    fn bill_mapped(&mut self, group: Group, bytes: usize) {
+        self.bytes.mapped += bytes;
+        self.bill(group, bytes);
+    }
+
+    /// Converts and packs what must be, on all cores, and lets go of the file's pages that this leaves unread.
     pub(crate) fn finish(self) -> Result<(Store, WeightBytes), LoadError> {
         let mut owned = Mapping::owned(self.bytes.converted)?;
-        for Conversion { from, encoding, to } in &self.conversions {
-            let from = &self.file.bytes()[from.clone()];
-            let to =
-                cast_mut(&mut owned.bytes_mut()[to.clone()]).expect("multiples of 64 in a page are aligned");
-            convert(*encoding, from, to);
+        owned.huge_pages();
+        let mut rest = owned.bytes_mut();
+        let mut jobs = Vec::new();
+        for job in &self.conversions {
+            let (to, behind) = rest.split_at_mut(job.to.len().next_multiple_of(CONVERTED_ALIGN));
+            jobs.push((job, &mut to[..job.to.len()]));
+            rest = behind;
+        }
+        let file = self.file.bytes();
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(jobs.len());
+        let jobs = Mutex::new(jobs);
+        let work = || {
+            // Held while a job is taken, not while it is done.
+            let next = || {
+                jobs.lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .pop()
+            };
+            while let Some((job, to)) = next() {
+                job.run(file, to);
+            }
+        };
+        std::thread::scope(|scope| {
+            (1..threads).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        for (range, _) in self.conversions.iter().flat_map(|job| &job.from) {
+            self.file.release(range.clone());
         }
         Ok((
             Store {
@@ -284,6 +454,90 @@ impl Binder {
             self.bytes,
         ))
     }
+}
+
+impl Conversion {
+    fn run(&self, file: &[u8], to: &mut [u8]) {
+        const ALIGNED: &str = "multiples of 64 in a page are aligned";
+        let Some((format, inputs, outputs)) = self.packed else {
+            let mut rest = cast_mut::<f32>(to).expect(ALIGNED);
+            for (from, encoding) in &self.from {
+                let (part, behind) = rest.split_at_mut(encoding.values(from.len()));
+                convert(*encoding, &file[from.clone()], part);
+                rest = behind;
+            }
+            return;
+        };
+        let words = cast_mut::<u32>(to).expect(ALIGNED);
+        let mut first = 0;
+        for (from, encoding) in &self.from {
+            let bytes = &file[from.clone()];
+            let rows = encoding.values(bytes.len()) / inputs;
+            match cast::<f32>(bytes).filter(|_| *encoding == Encoding::F32) {
+                Some(weights) => pack(format, inputs, outputs, weights, first, words),
+                None => pack_converted(format, inputs, outputs, *encoding, bytes, first, words),
+            }
+            first += rows;
+        }
+    }
+}
+
+/// Converts some rows at a time and packs them.
+fn pack_converted(
+    format: Format,
+    inputs: usize,
+    outputs: usize,
+    encoding: Encoding,
+    bytes: &[u8],
+    first: usize,
+    words: &mut [u32],
+) {
+    const ROWS: usize = 48;
+    let row_bytes = bytes.len() / (encoding.values(bytes.len()) / inputs);
+    let mut rows = vec![0.0; ROWS * inputs];
+    for (index, part) in bytes.chunks(ROWS * row_bytes).enumerate() {
+        let rows = &mut rows[..part.len() / row_bytes * inputs];
+        convert(encoding, part, rows);
+        pack(format, inputs, outputs, rows, first + index * ROWS, words);
+    }
+}
+
+impl Encoding {
+    /// Values in so many bytes.
+    fn values(self, bytes: usize) -> usize {
+        match self {
+            Encoding::F32 => bytes / 4,
+            Encoding::F16 | Encoding::Bf16 => bytes / 2,
+            Encoding::Q4 => bytes / Q4_BLOCK_BYTES * Q4_BLOCK_WEIGHTS,
+        }
+    }
+}
+
+/// What a file's products are best computed in: bf16 loses nothing of weights that are bf16.
+fn suited(table: &Safetensors) -> Format {
+    let matrices = || table.tensors.values().filter(|entry| entry.shape.len() == 2);
+    if matrices().next().is_some() && matrices().all(|entry| entry.dtype == Dtype::BF16) {
+        Format::Bf16
+    } else {
+        Format::F32
+    }
+}
+
+fn packed_format(name: &str) -> Result<Format, LoadError> {
+    [Format::F32, Format::Bf16, Format::Int8]
+        .into_iter()
+        .find(|format| format.name() == name)
+        .ok_or_else(|| {
+            LoadError::Unsupported(format!(
+                "weights packed as {}",
+                name.chars().take(40).collect::<String>()
+            ))
+        })
+}
+
+/// What matrices packed side by side are called in a file: by the first of them.
+pub(crate) fn packed_name(names: &[String]) -> String {
+    format!("{}.packed", names[0])
 }
 
 fn convert(encoding: Encoding, from: &[u8], to: &mut [f32]) {

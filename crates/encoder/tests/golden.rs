@@ -2,8 +2,9 @@
 
 mod fixtures;
 
-use fixtures::{Case, Packed, cases, check_close, forward, kernels, load};
-use plimsoll_encoder::{Batch, Family, Hidden, Model, Pooling, Problem};
+use fixtures::{Case, Packed, cases, check_close, cosine, forward, kernels, load, load_as};
+use plimsoll_encoder::{Batch, Crew, Family, Format, Hidden, Model, Pooling, Problem};
+use plimsoll_memory::Scratch;
 
 const FAMILIES: [(&str, Family); 4] = [
     ("bert", Family::Bert),
@@ -151,13 +152,77 @@ fn half_precision_weights_are_converted() {
         let info = load(name).info().clone();
         let bytes = info.weight_bytes;
         assert_eq!(info.dtype, dtype);
-        assert!(
-            bytes.converted >= bytes.embeddings + bytes.layers && bytes.mapped > 0,
-            "{bytes:?}"
-        );
+        // Products are packed; tables of bf16 are read where they are.
+        let tables = if name == "bert-bf16" { 0 } else { bytes.embeddings };
+        assert!(bytes.converted >= tables + bytes.layers, "{bytes:?}");
     }
     let bytes = load("bert").info().weight_bytes;
-    assert_eq!(bytes.converted, 0, "aligned f32 is mapped, not copied");
+    assert!(
+        bytes.mapped >= bytes.embeddings,
+        "aligned f32 tables are mapped, not copied: {bytes:?}"
+    );
+}
+
+#[test]
+fn products_in_bf16_and_8_bits_stay_close() {
+    for (name, _) in FAMILIES {
+        for (format, least) in [(Format::Bf16, 0.9995), (Format::Int8, 0.995)] {
+            let cases = cases(name);
+            let packed = Packed::new(&cases);
+            for kernel in kernels() {
+                let model = load_as(name, Some(format)).with_kernel(kernel);
+                assert_eq!(model.info().format, format.name());
+                forward(&model, &packed.batch(), |hidden| {
+                    let mut start = 0;
+                    for case in &cases {
+                        let tokens = start..start + case.ids.len();
+                        start = tokens.end;
+                        let cosine = cosine(&pooled(&model, hidden, tokens, false), &case.mean);
+                        assert!(
+                            cosine > least,
+                            "{name} {format:?} {}: {cosine}",
+                            kernel.isa().name()
+                        );
+                    }
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_format_follows_from_the_file_when_nobody_says() {
+    for (name, format) in [
+        ("bert", "f32"),
+        ("bert-f16", "f32"),
+        ("bert-bf16", "bf16"),
+        ("bert-q4-heads", "int8"),
+    ] {
+        assert_eq!(load_as(name, None).info().format, format, "{name}");
+    }
+}
+
+#[test]
+fn a_crew_computes_what_a_leader_alone_does() {
+    for format in [Format::F32, Format::Bf16, Format::Int8] {
+        let model = load_as("bert", Some(format));
+        let cases = cases("bert");
+        let packed = Packed::new(&cases);
+        let batch = packed.batch();
+        let alone = forward(&model, &batch, |hidden| hidden.rows(0..batch.ids.len()).to_vec());
+        let crew = Crew::new(2);
+        std::thread::scope(|threads| {
+            threads.spawn(|| crew.serve());
+            let mut scratch =
+                Scratch::new(model.forward_scratch_with(batch.shape(), crew.lanes()).bytes()).unwrap();
+            for _ in 0..20 {
+                let frame = scratch.frame();
+                let hidden = model.forward_with(&batch, &frame, &crew).unwrap();
+                assert_eq!(hidden.rows(0..batch.ids.len()), alone);
+            }
+            crew.dismiss();
+        });
+    }
 }
 
 #[test]
@@ -180,8 +245,10 @@ fn four_bit_weights_with_both_heads_in_one_file() {
         (17, 30),
         "sentence_bert_config.json limits tokens"
     );
-    // Only the head's dense layer, 4-bit in the file, is expanded.
-    assert_eq!(info.weight_bytes.converted, info.hidden * info.hidden * 4);
+    // The head's dense layer, 4-bit in the file, is expanded, and the layers are packed.
+    let bytes = info.weight_bytes;
+    assert!(bytes.converted > info.hidden * info.hidden * 4, "{bytes:?}");
+    assert!(bytes.mapped >= bytes.embeddings, "{bytes:?}");
     check_each(name, |model, hidden, tokens, case| {
         check_close(name, &pooled(model, hidden, tokens.clone(), false), &case.max);
         let mut logits = [f32::NAN; 2];

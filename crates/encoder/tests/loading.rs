@@ -312,7 +312,7 @@ proptest! {
         let mut owned = Mapping::owned(weights.len()).unwrap();
         owned.bytes_mut().copy_from_slice(&weights);
         let weights = owned.freeze().unwrap();
-        let files = ModelFiles { config: &config, weights, modules: None, pooling: None, sentence_bert: None };
+        let files = ModelFiles { config: &config, weights, modules: None, pooling: None, sentence_bert: None, format: None };
         if let Err(error) = Model::from_parts(files) {
             prop_assert!(error.to_string().len() < 600);
         }

@@ -29,7 +29,14 @@ fn measure(kernel: Kernel, format: Format, rows: usize, inputs: usize, outputs: 
             .collect()
     };
     let mut words = vec![0; packed_words(format, inputs, outputs)];
-    pack(format, inputs, outputs, &noise(1, inputs * outputs), 0, &mut words);
+    pack(
+        format,
+        inputs,
+        outputs,
+        &noise(1, inputs * outputs),
+        0,
+        &mut words,
+    );
     let x = noise(7, rows * inputs);
     let mut encoded = vec![0; encoded_words(format, inputs, rows)];
     kernel.encode(format, &x, inputs, inputs, &mut encoded, &Crew::alone());
@@ -37,8 +44,18 @@ fn measure(kernel: Kernel, format: Format, rows: usize, inputs: usize, outputs: 
     let mut best = Duration::MAX;
     for _ in 0..60 {
         let start = Instant::now();
-        let (x, w) = (Rows::encoded(format, inputs, &encoded), Packed::new(format, inputs, outputs, &words));
-        kernel.product(black_box(x), w, Some(&bias), &mut y, Epilogue::Store, &Crew::alone());
+        let (x, w) = (
+            Rows::encoded(format, inputs, &encoded),
+            Packed::new(format, inputs, outputs, &words),
+        );
+        kernel.product(
+            black_box(x),
+            w,
+            Some(&bias),
+            &mut y,
+            Epilogue::Store,
+            &Crew::alone(),
+        );
         best = best.min(start.elapsed());
         black_box(&mut y);
     }

@@ -30,7 +30,7 @@ const VALUE_ALIGN: usize = 16;
 /// Vectors of values in a tile.
 const VALUE_VECTORS: usize = 2;
 /// The widest head: its rows are copied through the stack.
-pub(crate) const HEAD_DIM_MAX: usize = 256;
+pub const HEAD_DIM_MAX: usize = 256;
 /// With fewer sequences than this, threads share their heads as well.
 const SEQUENCES_APART: usize = 8;
 
@@ -58,7 +58,8 @@ impl AttentionShape {
     /// ```
     pub const fn scratch_words(&self, len_max: usize) -> usize {
         let keys = self.head_dim * len_max.next_multiple_of(PANEL);
-        keys + len_max * self.value_columns() + TILE_QUERIES * (self.head_dim + 2 * BLOCK_KEYS + self.value_columns())
+        keys + len_max * self.value_columns()
+            + TILE_QUERIES * (self.head_dim + 2 * BLOCK_KEYS + self.value_columns())
     }
 
     const fn value_columns(&self) -> usize {
@@ -92,7 +93,8 @@ pub(crate) fn attention(
         // sequences or different heads of one; of a row they touch, each uses its own heads' columns only, through `Head`.
         let qkv = Shared(unsafe { qkv.0.add(first_row * row) });
         // SAFETY: two calls at the same time have different lanes.
-        let scratch = unsafe { core::slice::from_raw_parts_mut(scratch.0.add(lane * lane_words), lane_words) };
+        let scratch =
+            unsafe { core::slice::from_raw_parts_mut(scratch.0.add(lane * lane_words), lane_words) };
         level.run(Attention {
             format,
             qkv,
@@ -105,12 +107,21 @@ pub(crate) fn attention(
     if crew.lanes() == 1 {
         return run(0, lens, 0..shape.heads, 0);
     }
-    let parts = if lens.len() < SEQUENCES_APART { shape.heads } else { 1 };
+    let parts = if lens.len() < SEQUENCES_APART {
+        shape.heads
+    } else {
+        1
+    };
     let heads = shape.heads / parts;
     crew.run(lens.len() * parts, &|chunk, lane| {
         let (sequence, part) = (chunk / parts, chunk % parts);
         let first_row = lens[..sequence].iter().map(|&len| len as usize).sum();
-        run(first_row, &lens[sequence..=sequence], part * heads..(part + 1) * heads, lane);
+        run(
+            first_row,
+            &lens[sequence..=sequence],
+            part * heads..(part + 1) * heads,
+            lane,
+        );
     });
 }
 
@@ -168,7 +179,9 @@ impl Head {
     fn columns(&self, token: usize, part: usize) -> &[f32] {
         debug_assert!(token < self.len && part < 3);
         // SAFETY: within Q, K and V, as `attention` checked; nobody else writes these columns.
-        unsafe { core::slice::from_raw_parts(self.q.add(token * 3 * self.width + part * self.width), self.dim) }
+        unsafe {
+            core::slice::from_raw_parts(self.q.add(token * 3 * self.width + part * self.width), self.dim)
+        }
     }
 
     /// Where the context goes.
@@ -259,7 +272,10 @@ fn pack_keys<S: Simd>(s: S, head: &Head, keys: &mut [u32]) {
 fn pack_values<S: Simd>(s: S, head: &Head, values: &mut [u32], columns: usize) {
     let (mut even, mut odd) = ([0; HEAD_DIM_MAX / 2], [0; HEAD_DIM_MAX / 2]);
     let halves = head.dim.div_ceil(2);
-    for (step, to) in values[..head.format.row_words(head.len) * columns].chunks_exact_mut(columns).enumerate() {
+    for (step, to) in values[..head.format.row_words(head.len) * columns]
+        .chunks_exact_mut(columns)
+        .enumerate()
+    {
         to[head.dim..].fill(0);
         if head.format == Format::F32 {
             encode_row(s, Format::F32, head.columns(step, 2), &mut to[..head.dim]);
@@ -317,7 +333,19 @@ fn tile_of_queries<D: Dot, S: Simd>(
         };
         let key_steps = head.format.row_words(count);
         let values = &pieces.values[first / head.format.word_inputs() * columns..][..key_steps * columns];
-        by_rows!(rows, S, mix::<D, S>(s, weights, values, columns, key_steps, &corrections, pieces.contexts));
+        by_rows!(
+            rows,
+            S,
+            mix::<D, S>(
+                s,
+                weights,
+                values,
+                columns,
+                key_steps,
+                &corrections,
+                pieces.contexts
+            )
+        );
         first += count;
     }
     for (row, total) in totals[..rows].iter().enumerate() {
@@ -339,7 +367,12 @@ fn copy_queries<S: Simd>(s: S, head: &Head, query: usize, rows: usize, queries: 
         for (to, from) in scaled.iter_mut().zip(head.columns(query + row, 0)) {
             *to = from * factor;
         }
-        encode_row(s, head.format, scaled, &mut queries[row * steps..(row + 1) * steps]);
+        encode_row(
+            s,
+            head.format,
+            scaled,
+            &mut queries[row * steps..(row + 1) * steps],
+        );
     }
 }
 
@@ -402,13 +435,19 @@ fn soften<S: Simd>(
     let highest_v = s.splat(highest);
     let mut acc = s.splat(0.0);
     if format == Format::F32 {
-        for (chunk, to) in scores.chunks_exact(S::LANES).zip(as_floats(weights).chunks_exact_mut(S::LANES)) {
+        for (chunk, to) in scores
+            .chunks_exact(S::LANES)
+            .zip(as_floats(weights).chunks_exact_mut(S::LANES))
+        {
             let v = exp2(s, s.sub(s.load(chunk), highest_v));
             acc = s.add(acc, v);
             s.store(v, to);
         }
     } else {
-        for (chunk, to) in scores.chunks_exact(S::LANES).zip(weights.chunks_exact_mut(S::LANES / 2)) {
+        for (chunk, to) in scores
+            .chunks_exact(S::LANES)
+            .zip(weights.chunks_exact_mut(S::LANES / 2))
+        {
             let v = exp2_near(s, s.sub(s.load(chunk), highest_v));
             acc = s.add(acc, v);
             // SAFETY: `to` is half a vector of words long.

@@ -92,20 +92,30 @@ impl Crew {
         // SAFETY: only the lifetime changes. Whoever follows the pointer has claimed a chunk, and this function does not return, by
         // panic neither, before every claimed chunk has been counted as finished (`Join` below).
         let erased = unsafe {
-            core::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), *const (dyn Fn(usize, usize) + Sync + 'static)>(task)
+            core::mem::transmute::<
+                *const (dyn Fn(usize, usize) + Sync + '_),
+                *const (dyn Fn(usize, usize) + Sync + 'static),
+            >(task)
         };
         // SAFETY: no chunk is claimable: either none was ever announced, or the last call claimed all and waited for them.
         unsafe { *self.task.get() = Some(erased) };
         self.finished.store(0, Ordering::Relaxed);
         let announced = (chunks as u64) << COUNT_SHIFT;
         self.claims.store(announced, Ordering::Release);
-        let mut join = Join { crew: self, chunks, own: 0 };
+        let mut join = Join {
+            crew: self,
+            chunks,
+            own: 0,
+        };
         while let Some(chunk) = self.claim() {
             join.own += 1;
             task(chunk, 0);
         }
         drop(join);
-        assert!(!self.panicked.load(Ordering::Relaxed), "a helper's part of a kernel panicked");
+        assert!(
+            !self.panicked.load(Ordering::Relaxed),
+            "a helper's part of a kernel panicked"
+        );
     }
 
     /// Helps until the leader [dismisses](Crew::dismiss) the crew. Returns at once when all lanes are taken.

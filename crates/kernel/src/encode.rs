@@ -54,7 +54,11 @@ impl<'a> Rows<'a> {
     /// When the rows are not whole.
     pub fn encoded(format: Format, inputs: usize, words: &'a [u32]) -> Rows<'a> {
         let stride = stride(format, inputs);
-        assert!(stride > 0 && words.len().is_multiple_of(stride), "{} words in rows of {stride}", words.len());
+        assert!(
+            stride > 0 && words.len().is_multiple_of(stride),
+            "{} words in rows of {stride}",
+            words.len()
+        );
         Rows {
             format,
             inputs,
@@ -112,10 +116,20 @@ struct Target {
 unsafe impl Sync for Target {}
 
 /// See [`crate::Kernel::encode`].
-pub(crate) fn encode(level: Level, format: Format, x: &[f32], width: usize, stride_in: usize, out: &mut [u32], crew: &Crew) {
+pub(crate) fn encode(
+    level: Level,
+    format: Format,
+    x: &[f32],
+    width: usize,
+    stride_in: usize,
+    out: &mut [u32],
+    crew: &Crew,
+) {
     let step = stride(format, width);
     let rows = out.len() / step;
-    let target = Target { start: out.as_mut_ptr() };
+    let target = Target {
+        start: out.as_mut_ptr(),
+    };
     let target = &target;
     crew.run(rows.div_ceil(CHUNK_ROWS), &|chunk, _lane| {
         let first = chunk * CHUNK_ROWS;
@@ -145,7 +159,11 @@ impl Op for Encode<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for (i, out) in self.out.chunks_exact_mut(stride(self.format, self.width)).enumerate() {
+        for (i, out) in self
+            .out
+            .chunks_exact_mut(stride(self.format, self.width))
+            .enumerate()
+        {
             let row = &self.x[i * self.stride_in..][..self.width];
             encode_row(s, self.format, row, out);
         }
@@ -198,7 +216,11 @@ fn quantise<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
     let rest = s.load_short(chunks.remainder());
     let (least, most) = (s.min_lane(s.min(least, rest)), s.max_lane(s.max(most, rest)));
     let range = most - least;
-    let (scale, inverse) = if range > 0.0 { (range / QUANTISED_MAX, QUANTISED_MAX / range) } else { (1.0, 1.0) };
+    let (scale, inverse) = if range > 0.0 {
+        (range / QUANTISED_MAX, QUANTISED_MAX / range)
+    } else {
+        (1.0, 1.0)
+    };
     let zero = (-least * inverse).round_ties_even();
     let (inverse, zero_v) = (s.splat(inverse), s.splat(zero));
     let (top, bottom) = (s.splat(QUANTISED_MAX), s.splat(0.0));

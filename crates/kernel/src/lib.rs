@@ -26,24 +26,24 @@ mod crew;
 mod encode;
 mod linear;
 mod math;
-mod peak;
 mod packed;
+mod peak;
 mod product;
 mod q4;
 mod rows;
 mod simd;
 
 pub use act::Activation;
-pub use attention::AttentionShape;
-pub use peak::Arithmetic;
+pub use attention::{AttentionShape, HEAD_DIM_MAX};
 pub use crew::Crew;
 pub use encode::{Rows, encoded_words};
 pub use linear::LinearShape;
 pub use packed::{Format, Packed, pack, packed_words};
+pub use peak::Arithmetic;
 pub use product::Epilogue;
 pub use q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS, bf16_to_f32, f16_to_f32, f32_to_bf16, q4_row_bytes};
 
-use linear::{Linear, Q4_PANEL_OUTPUTS, Weights};
+use linear::Linear;
 use rows::{Join, Pool};
 use simd::{Level, Portable};
 
@@ -154,34 +154,22 @@ impl Kernel {
         epilogue: Epilogue,
     ) {
         assert_eq!(w.len(), shape.outputs * shape.inputs, "weights");
-        self.plain_product(x, Weights::F32(w), bias, y, shape, epilogue);
-    }
-
-    /// [`Kernel::linear`] with W as rows of [Q4_0 blocks](q4_row_bytes); `panel` is scratch of exactly
-    /// [`q4_panel_len`] floats.
-    ///
-    /// # Panics
-    /// When `inputs` is not a positive multiple of 32 or a slice is not as long as `shape` says.
-    // One more argument than `linear`: bundling them would only rename the bundle.
-    #[expect(clippy::too_many_arguments)]
-    pub fn linear_q4(
-        &self,
-        x: &[f32],
-        blocks: &[u8],
-        bias: Option<&[f32]>,
-        y: &mut [f32],
-        shape: LinearShape,
-        epilogue: Epilogue,
-        panel: &mut [f32],
-    ) {
-        assert_eq!(
-            Some(blocks.len()),
-            q4_row_bytes(shape.inputs).map(|row| row * shape.outputs),
-            "4-bit weights of {} inputs",
-            shape.inputs
-        );
-        assert_eq!(panel.len(), q4_panel_len(shape.inputs), "panel");
-        self.plain_product(x, Weights::Q4 { blocks, panel }, bias, y, shape, epilogue);
+        assert!(shape.inputs > 0, "a product over no inputs");
+        assert_eq!(x.len(), shape.rows * shape.inputs, "x");
+        assert_eq!(y.len(), shape.rows * shape.outputs, "y");
+        if let Some(bias) = bias {
+            assert_eq!(bias.len(), shape.outputs, "bias");
+        }
+        if !y.is_empty() {
+            self.level.run(Linear {
+                x,
+                w,
+                bias,
+                y,
+                shape,
+                epilogue,
+            });
+        }
     }
 
     /// `Y[rows, outputs] = X W^T + bias`, then the epilogue, with packed weights; threads of the crew share the outputs.
@@ -197,7 +185,11 @@ impl Kernel {
         epilogue: Epilogue,
         crew: &Crew,
     ) {
-        assert_eq!((x.format(), x.inputs()), (w.format(), w.inputs()), "format and inputs of X and W");
+        assert_eq!(
+            (x.format(), x.inputs()),
+            (w.format(), w.inputs()),
+            "format and inputs of X and W"
+        );
         assert_eq!(y.len(), x.rows() * w.outputs(), "y");
         if let Some(bias) = bias {
             assert_eq!(bias.len(), w.outputs(), "bias");
@@ -209,39 +201,28 @@ impl Kernel {
     ///
     /// # Panics
     /// When `out` is not whole [rows](encoded_words), or x has fewer rows than `out`.
-    pub fn encode(&self, format: Format, x: &[f32], width: usize, stride: usize, out: &mut [u32], crew: &Crew) {
-        let words = encoded_words(format, width, 1);
-        assert!(words > 0 && stride >= width && out.len().is_multiple_of(words), "{} words in rows of {words}", out.len());
-        let rows = out.len() / words;
-        assert!(rows == 0 || x.len() >= (rows - 1) * stride + width, "{rows} rows of {stride} in {}", x.len());
-        encode::encode(self.level, format, x, width, stride, out, crew);
-    }
-
-    fn plain_product(
+    pub fn encode(
         &self,
+        format: Format,
         x: &[f32],
-        weights: Weights<'_>,
-        bias: Option<&[f32]>,
-        y: &mut [f32],
-        shape: LinearShape,
-        epilogue: Epilogue,
+        width: usize,
+        stride: usize,
+        out: &mut [u32],
+        crew: &Crew,
     ) {
-        assert!(shape.inputs > 0, "a product over no inputs");
-        assert_eq!(x.len(), shape.rows * shape.inputs, "x");
-        assert_eq!(y.len(), shape.rows * shape.outputs, "y");
-        if let Some(bias) = bias {
-            assert_eq!(bias.len(), shape.outputs, "bias");
-        }
-        if !y.is_empty() {
-            self.level.run(Linear {
-                x,
-                weights,
-                bias,
-                y,
-                shape,
-                epilogue,
-            });
-        }
+        let words = encoded_words(format, width, 1);
+        assert!(
+            words > 0 && stride >= width && out.len().is_multiple_of(words),
+            "{} words in rows of {words}",
+            out.len()
+        );
+        let rows = out.len() / words;
+        assert!(
+            rows == 0 || x.len() >= (rows - 1) * stride + width,
+            "{rows} rows of {stride} in {}",
+            x.len()
+        );
+        encode::encode(self.level, format, x, width, stride, out, crew);
     }
 
     /// Expands one row of [Q4_0 blocks](q4_row_bytes), for instance of an embedding table.
@@ -281,12 +262,20 @@ impl Kernel {
             rows += len as usize;
             longest = longest.max(len as usize);
         }
-        assert!(shape.head_dim <= attention::HEAD_DIM_MAX, "heads of {}", shape.head_dim);
+        assert!(
+            shape.head_dim <= attention::HEAD_DIM_MAX,
+            "heads of {}",
+            shape.head_dim
+        );
         assert_eq!(qkv.len(), rows * 3 * shape.width(), "q, k, v");
         let lane_words = scratch.len() / crew.lanes();
         assert!(lane_words >= shape.scratch_words(longest), "attention scratch");
         if !qkv.is_empty() {
-            let format = if format == Format::F32 { Format::F32 } else { Format::Bf16 };
+            let format = if format == Format::F32 {
+                Format::F32
+            } else {
+                Format::Bf16
+            };
             attention::attention(self.level, format, qkv, lens, shape, scratch, crew);
         }
     }
@@ -375,9 +364,4 @@ impl Kernel {
         assert!(whole, "{} floats in rows of {width}", rows.len());
         self.level.run(Pool { rows, out, join });
     }
-}
-
-/// Floats of scratch that [`Kernel::linear_q4`] needs.
-pub const fn q4_panel_len(inputs: usize) -> usize {
-    inputs * Q4_PANEL_OUTPUTS
 }

@@ -8,7 +8,6 @@
 
 use crate::act::activate;
 use crate::product::Epilogue;
-use crate::q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS, expand};
 use crate::simd::{Op, Simd};
 
 /// Rows of W in the register tile.
@@ -17,8 +16,6 @@ const TILE_OUTPUTS: usize = 4;
 const PANEL_BYTES: usize = 12 << 10;
 /// Rows of x that pass a panel before the next one comes: at 384 inputs they fill half of a second-level cache.
 const BLOCK_ROWS: usize = 256;
-/// Rows of W expanded at a time from 4-bit blocks.
-pub(crate) const Q4_PANEL_OUTPUTS: usize = 8;
 
 /// Sizes of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,16 +28,10 @@ pub struct LinearShape {
     pub outputs: usize,
 }
 
-/// Where the rows of W come from.
-pub(crate) enum Weights<'a> {
-    F32(&'a [f32]),
-    Q4 { blocks: &'a [u8], panel: &'a mut [f32] },
-}
-
-/// See [`crate::Kernel::linear`] and [`crate::Kernel::linear_q4`].
+/// See [`crate::Kernel::linear`].
 pub(crate) struct Linear<'a> {
     pub(crate) x: &'a [f32],
-    pub(crate) weights: Weights<'a>,
+    pub(crate) w: &'a [f32],
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) y: &'a mut [f32],
     pub(crate) shape: LinearShape,
@@ -51,16 +42,13 @@ impl Op for Linear<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
+    fn run<S: Simd>(self, s: S) {
         let LinearShape {
             rows,
             inputs,
             outputs,
         } = self.shape;
-        let step = match self.weights {
-            Weights::F32(_) => panel_outputs(inputs),
-            Weights::Q4 { .. } => Q4_PANEL_OUTPUTS,
-        };
+        let step = panel_outputs(inputs);
         let mut row = 0;
         while row < rows {
             let block = row..rows.min(row + BLOCK_ROWS);
@@ -69,15 +57,7 @@ impl Op for Linear<'_> {
             let mut first = 0;
             while first < outputs {
                 let past = outputs.min(first + step);
-                let w: &[f32] = match &mut self.weights {
-                    Weights::F32(w) => &w[first * inputs..past * inputs],
-                    Weights::Q4 { blocks, panel } => {
-                        let row_bytes = inputs / Q4_BLOCK_WEIGHTS * Q4_BLOCK_BYTES;
-                        let panel = &mut panel[..(past - first) * inputs];
-                        expand(s, &blocks[first * row_bytes..past * row_bytes], panel);
-                        panel
-                    }
-                };
+                let w = &self.w[first * inputs..past * inputs];
                 let columns = Columns {
                     first,
                     stride: outputs,

@@ -93,7 +93,11 @@ impl<'a> Packed<'a> {
     /// When there are no inputs, or `words` is not [`packed_words`] long.
     pub fn new(format: Format, inputs: usize, outputs: usize, words: &'a [u32]) -> Packed<'a> {
         assert!(inputs > 0, "a product over no inputs");
-        assert_eq!(words.len(), packed_words(format, inputs, outputs), "packed weights");
+        assert_eq!(
+            words.len(),
+            packed_words(format, inputs, outputs),
+            "packed weights"
+        );
         Packed {
             format,
             inputs,
@@ -146,9 +150,16 @@ impl<'a> Packed<'a> {
 /// # Panics
 /// When the rows are not whole or do not fit, or a length is not [`packed_words`].
 pub fn pack(format: Format, inputs: usize, outputs: usize, weights: &[f32], first: usize, words: &mut [u32]) {
-    assert_eq!(words.len(), packed_words(format, inputs, outputs), "packed weights");
+    assert_eq!(
+        words.len(),
+        packed_words(format, inputs, outputs),
+        "packed weights"
+    );
     let rows = weights.len() / inputs;
-    assert!(weights.len() == rows * inputs && first + rows <= outputs, "{rows} rows at {first} of {outputs}");
+    assert!(
+        weights.len() == rows * inputs && first + rows <= outputs,
+        "{rows} rows at {first} of {outputs}"
+    );
     let steps = format.row_words(inputs);
     let (panels, columns) = words.split_at_mut(padded(outputs) * steps);
     // Panel by panel, in blocks of steps that stay in the cache until all outputs have passed.
@@ -185,7 +196,11 @@ pub fn pack(format: Format, inputs: usize, outputs: usize, weights: &[f32], firs
 
 fn scale_of(weights: &[f32]) -> f32 {
     let largest = weights.iter().fold(0.0_f32, |largest, w| largest.max(w.abs()));
-    if largest > 0.0 { largest / QUANTISED_MAX } else { 1.0 }
+    if largest > 0.0 {
+        largest / QUANTISED_MAX
+    } else {
+        1.0
+    }
 }
 
 fn quantise(weight: f32, scale: f32) -> i8 {

@@ -202,7 +202,11 @@ pub(crate) use by_rows;
 #[inline(always)]
 pub(crate) fn tile_rows<S: Simd>(left: usize) -> usize {
     let most = S::PACKED_ROWS;
-    if left > most && left < 2 * most { left.div_ceil(2) } else { left.min(most) }
+    if left > most && left < 2 * most {
+        left.div_ceil(2)
+    } else {
+        left.min(most)
+    }
 }
 
 /// Y, written in parts by several threads.
@@ -231,7 +235,11 @@ pub(crate) fn product(
     };
     let output = &output;
     let work = x.rows() * w.steps();
-    let together = if crew.lanes() == 1 { w.panels() } else { (CHUNK_WORK / work.max(1)).clamp(1, w.panels()) };
+    let together = if crew.lanes() == 1 {
+        w.panels()
+    } else {
+        (CHUNK_WORK / work.max(1)).clamp(1, w.panels())
+    };
     crew.run(w.panels().div_ceil(together), &|chunk, _lane| {
         let panels = chunk * together..w.panels().min((chunk + 1) * together);
         level.run(Part {
@@ -327,11 +335,18 @@ impl Part<'_> {
             let start = n * S::LANES;
             if let Some(bias) = self.bias.filter(|_| start < count) {
                 let bias = &bias[first + start..first + count];
-                columns.bias[n] = if bias.len() < S::LANES { s.load_short(bias) } else { s.load(bias) };
+                columns.bias[n] = if bias.len() < S::LANES {
+                    s.load_short(bias)
+                } else {
+                    s.load(bias)
+                };
             }
             if self.w.format() == Format::Int8 {
                 let [scales, sums] = self.w.columns(panel);
-                let (scales, sums) = (&scales[offset + start..][..S::LANES], &sums[offset + start..][..S::LANES]);
+                let (scales, sums) = (
+                    &scales[offset + start..][..S::LANES],
+                    &sums[offset + start..][..S::LANES],
+                );
                 // SAFETY: both slices are a vector long, as sliced; words and floats have one size and no invalid values.
                 unsafe {
                     columns.scales[n] = s.load_ptr(scales.as_ptr().cast());
@@ -343,11 +358,21 @@ impl Part<'_> {
     }
 
     #[inline(always)]
-    fn activate<S: Simd>(&self, s: S, activation: Activation, columns: &Columns<'_, S>, row: usize, height: usize) {
+    fn activate<S: Simd>(
+        &self,
+        s: S,
+        activation: Activation,
+        columns: &Columns<'_, S>,
+        row: usize,
+        height: usize,
+    ) {
         for row in row..row + height {
             // SAFETY: row and columns lie within Y, which `Kernel::product` checked; no other thread touches these columns.
             let segment = unsafe {
-                core::slice::from_raw_parts_mut(self.y.start.add(row * self.y.stride + columns.first), columns.count)
+                core::slice::from_raw_parts_mut(
+                    self.y.start.add(row * self.y.stride + columns.first),
+                    columns.count,
+                )
             };
             match self.w.format() {
                 Format::F32 => activate(s, activation, segment),
@@ -381,14 +406,21 @@ fn multiply<D: Dot, S: Simd, const M: usize>(s: S, columns: &Columns<'_, S>, w: 
             let len = S::LANES.min(columns.count - start);
             // SAFETY: row + m and the columns up to `count` lie within Y; no other thread touches these columns.
             let to = unsafe {
-                let start = columns.y.start.add((row + m) * columns.y.stride + columns.first + start);
+                let start = columns
+                    .y
+                    .start
+                    .add((row + m) * columns.y.stride + columns.first + start);
                 core::slice::from_raw_parts_mut(start, len)
             };
             if len == S::LANES {
                 let v = if columns.add { s.add(v, s.load(to)) } else { v };
                 s.store(v, to);
             } else {
-                let v = if columns.add { s.add(v, s.load_short(to)) } else { v };
+                let v = if columns.add {
+                    s.add(v, s.load_short(to))
+                } else {
+                    v
+                };
                 s.store_short(v, to);
             }
         }

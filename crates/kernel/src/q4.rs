@@ -2,8 +2,8 @@
 //!
 //! A block is an IEEE half-precision scale (little endian) and 16 bytes; byte `j` holds weight `j` in its low nibble and
 //! weight `j + 16` in its high nibble; a weight is `(nibble - 8) * scale`. The format is ggml's `block_q4_0`
-//! (`ggml-common.h` of llama.cpp). Matrices stay in this form in memory, an eighth of their f32 size; a product expands a
-//! panel of a few rows at a time into the caller's scratch and reuses it for every row of x.
+//! (`ggml-common.h` of llama.cpp). Tables stay in this form in memory, an eighth of their f32
+//! size; matrices of products are expanded once, to be [packed](crate::pack).
 
 use crate::simd::{Op, Simd};
 

@@ -7,7 +7,14 @@ use plimsoll_kernel::{AttentionShape, Crew, Format, Kernel};
 use proptest::prelude::*;
 
 /// Runs it and returns the contexts; keys and values must be as they were.
-fn contexts(kernel: Kernel, format: Format, qkv: &[f32], lens: &[u32], shape: AttentionShape, crew: &Crew) -> Vec<f32> {
+fn contexts(
+    kernel: Kernel,
+    format: Format,
+    qkv: &[f32],
+    lens: &[u32],
+    shape: AttentionShape,
+    crew: &Crew,
+) -> Vec<f32> {
     let longest = lens.iter().copied().max().unwrap_or(0) as usize;
     let mut scratch = vec![u32::MAX; crew.lanes() * shape.scratch_words(longest)];
     let mut got = qkv.to_vec();
@@ -36,7 +43,16 @@ fn sharp(lens: &[u32], shape: AttentionShape, seed: u64) -> Vec<f32> {
 fn odd_lengths_and_heads() {
     for kernel in kernels() {
         for len in [1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 33, 47, 48, 49, 65, 97, 130] {
-            for (heads, head_dim) in [(1, 1), (2, 8), (3, 16), (1, 20), (2, 32), (1, 33), (2, 64), (1, 128)] {
+            for (heads, head_dim) in [
+                (1, 1),
+                (2, 8),
+                (3, 16),
+                (1, 20),
+                (2, 32),
+                (1, 33),
+                (2, 64),
+                (1, 128),
+            ] {
                 let shape = AttentionShape { heads, head_dim };
                 let qkv = sharp(&[len], shape, 12);
                 let want = oracle::attention(&qkv, &[len], shape);
@@ -49,7 +65,10 @@ fn odd_lengths_and_heads() {
 
 #[test]
 fn longer_than_a_block_of_keys() {
-    let shape = AttentionShape { heads: 2, head_dim: 16 };
+    let shape = AttentionShape {
+        heads: 2,
+        head_dim: 16,
+    };
     for lens in [&[528][..], &[529], &[1100, 3]] {
         let qkv = sharp(lens, shape, 3);
         let want = oracle::attention(&qkv, lens, shape);
@@ -68,7 +87,10 @@ fn longer_than_a_block_of_keys() {
 #[test]
 fn a_crew_computes_what_a_leader_alone_does() {
     let kernel = Kernel::detect();
-    let shape = AttentionShape { heads: 4, head_dim: 32 };
+    let shape = AttentionShape {
+        heads: 4,
+        head_dim: 32,
+    };
     for lens in [&[70, 1, 5][..], &[9; 20]] {
         for format in [Format::F32, Format::Bf16] {
             let qkv = sharp(lens, shape, 5);
@@ -130,7 +152,17 @@ proptest! {
 #[test]
 #[should_panic(expected = "attention scratch")]
 fn a_wrong_scratch_is_refused() {
-    let shape = AttentionShape { heads: 1, head_dim: 4 };
+    let shape = AttentionShape {
+        heads: 1,
+        head_dim: 4,
+    };
     let mut scratch = vec![0; shape.scratch_words(2) - 1];
-    Kernel::detect().attention(Format::F32, &mut [0.0; 24], &[2], shape, &mut scratch, &Crew::alone());
+    Kernel::detect().attention(
+        Format::F32,
+        &mut [0.0; 24],
+        &[2],
+        shape,
+        &mut scratch,
+        &Crew::alone(),
+    );
 }

@@ -5,8 +5,8 @@ mod oracle;
 
 use oracle::{check, kernels, values};
 use plimsoll_kernel::{
-    Activation, Crew, Epilogue, Format, Kernel, LinearShape, Packed, Rows, bf16_to_f32, encoded_words, f32_to_bf16, pack,
-    packed_words,
+    Activation, Crew, Epilogue, Format, Kernel, LinearShape, Packed, Rows, bf16_to_f32, encoded_words,
+    f32_to_bf16, pack, packed_words,
 };
 
 const FORMATS: [Format; 3] = [Format::F32, Format::Bf16, Format::Int8];
@@ -46,7 +46,14 @@ impl Case {
         // In two parts, as several matrices are packed side by side.
         let cut = outputs / 3 * inputs;
         pack(self.format, inputs, outputs, &self.w[..cut], 0, &mut words);
-        pack(self.format, inputs, outputs, &self.w[cut..], outputs / 3, &mut words);
+        pack(
+            self.format,
+            inputs,
+            outputs,
+            &self.w[cut..],
+            outputs / 3,
+            &mut words,
+        );
         let mut x = vec![u32::MAX; encoded_words(self.format, inputs, rows)];
         kernel.encode(self.format, &self.x, inputs, inputs, &mut x, crew);
         let mut y = self.before.clone();
@@ -127,7 +134,12 @@ fn a_row_does_not_depend_on_its_neighbours() {
                 let mut alone = Case::new(format, 1, 70, 100);
                 alone.x = values(23 * 70, 1)[row * 70..(row + 1) * 70].to_vec();
                 let got = alone.run(kernel, Epilogue::Store, &Crew::alone());
-                assert_eq!(got, whole[row * 100..(row + 1) * 100], "{} {format:?} row {row}", kernel.isa().name());
+                assert_eq!(
+                    got,
+                    whole[row * 100..(row + 1) * 100],
+                    "{} {format:?} row {row}",
+                    kernel.isa().name()
+                );
             }
         }
     }
@@ -168,7 +180,11 @@ fn the_largest_8_bit_products_do_not_saturate() {
 fn empty_rows_and_flat_rows() {
     for kernel in kernels() {
         for format in FORMATS {
-            assert!(Case::new(format, 0, 8, 5).run(kernel, Epilogue::Store, &Crew::alone()).is_empty());
+            assert!(
+                Case::new(format, 0, 8, 5)
+                    .run(kernel, Epilogue::Store, &Crew::alone())
+                    .is_empty()
+            );
             let mut case = Case::new(format, 3, 20, 50);
             case.x.fill(0.0);
             case.w.fill(0.0);
@@ -179,11 +195,18 @@ fn empty_rows_and_flat_rows() {
 
 #[test]
 fn bf16_rounds_to_nearest_even_and_keeps_nan() {
-    for (value, want) in [(1.0, 0x3f80), (1.003_906_3, 0x3f80), (1.011_718_8, 0x3f82), (-1.0, 0xbf80)] {
+    for (value, want) in [
+        (1.0, 0x3f80),
+        (1.003_906_3, 0x3f80),
+        (1.011_718_8, 0x3f82),
+        (-1.0, 0xbf80),
+    ] {
         assert_eq!(f32_to_bf16(value), want, "{value}");
     }
     assert!(bf16_to_f32(f32_to_bf16(f32::from_bits(0x7f80_0001))).is_nan());
-    let xs: Vec<f32> = (0..67).map(|i| f32::from_bits(0x3f80_0000 + i * 0x1357)).collect();
+    let xs: Vec<f32> = (0..67)
+        .map(|i| f32::from_bits(0x3f80_0000 + i * 0x1357))
+        .collect();
     for kernel in kernels() {
         let mut words = vec![0; encoded_words(Format::Bf16, xs.len(), 1)];
         kernel.encode(Format::Bf16, &xs, xs.len(), xs.len(), &mut words, &Crew::alone());

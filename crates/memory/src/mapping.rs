@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::pod::{Pod, cast};
-use crate::process::errno;
+use crate::process::{errno, page_bytes};
 
 /// Bytes could not be mapped.
 #[derive(Debug)]
@@ -184,6 +184,30 @@ impl Mapping {
         }
     }
 
+    /// Lets the pages that lie wholly within `range` leave memory: bytes that were read once and will hardly be read again. They come
+    /// back from the file when they are. Bytes inside the binary and pages that were filled here stay.
+    pub fn release(&self, range: Range<usize>) {
+        let Source::Pages(pages) = &self.source else {
+            return;
+        };
+        if !pages.from_file || self.bytes().get(range.clone()).is_none() {
+            return;
+        }
+        let page = page_bytes();
+        let (start, end) = (range.start.next_multiple_of(page), range.end / page * page);
+        if start < end {
+            // SAFETY: the pages lie within the mapping, which is of a file, private and never written: dropping them loses nothing.
+            let status = unsafe {
+                libc::madvise(
+                    pages.address.as_ptr().add(start).cast(),
+                    end - start,
+                    libc::MADV_DONTNEED,
+                )
+            };
+            debug_assert!(status == 0, "madvise: errno {}", errno());
+        }
+    }
+
     /// A part of the bytes that keeps the whole alive; `None` when `range` is not inside.
     pub fn slice(&self, range: Range<usize>) -> Option<MappedSlice> {
         self.bytes().get(range.clone())?;
@@ -280,6 +304,7 @@ struct Pages {
     address: NonNull<u8>,
     bytes: usize,
     visible_bytes: usize,
+    from_file: bool,
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread, and a shared `Pages` is only read.
@@ -296,6 +321,7 @@ impl Pages {
                 address,
                 bytes,
                 visible_bytes: bytes,
+                from_file: file >= 0,
             }),
             _ => Err(io::Error::from_raw_os_error(errno())),
         }
@@ -364,6 +390,21 @@ mod tests {
         let slice = mapping.slice(4096..5000).unwrap();
         drop(mapping);
         assert!(slice.bytes().iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn released_pages_come_back_from_the_file() {
+        let file = TempFile::new("released", &[9; 20_000]);
+        let mapping = Mapping::open_with(&file.0, Prefetch::Now).unwrap();
+        mapping.release(100..20_000);
+        mapping.release(10..19);
+        mapping.release(0..30_000);
+        assert!(mapping.bytes().iter().all(|byte| *byte == 9));
+        let mut owned = Mapping::owned(8192).unwrap();
+        owned.bytes_mut().fill(3);
+        let filled = owned.freeze().unwrap();
+        filled.release(0..8192);
+        assert!(filled.bytes().iter().all(|byte| *byte == 3));
     }
 
     #[test]

@@ -135,7 +135,10 @@ impl Simd for Avx2 {
         // SAFETY: self proves AVX2; the caller says that 8 bytes are writable.
         unsafe {
             let words = _mm256_cvtps_epi32(v);
-            let halves = _mm_packus_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            let halves = _mm_packus_epi32(
+                _mm256_castsi256_si128(words),
+                _mm256_extracti128_si256::<1>(words),
+            );
             _mm_storel_epi64(to.cast(), _mm_packus_epi16(halves, halves));
         }
     }

@@ -92,7 +92,10 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn store_u8(self, v: V, to: *mut u8) {
         // SAFETY: the caller says that LANES bytes are writable.
-        unsafe { to.cast::<[u8; LANES]>().write(v.map(|x| x.round_ties_even() as u8)) }
+        unsafe {
+            to.cast::<[u8; LANES]>()
+                .write(v.map(|x| x.round_ties_even() as u8))
+        }
     }
     #[inline(always)]
     fn add(self, a: V, b: V) -> V {

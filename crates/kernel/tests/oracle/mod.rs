@@ -3,7 +3,9 @@
 // Each test file uses its own part.
 #![allow(dead_code)]
 
-use plimsoll_kernel::{Activation, AttentionShape, Format, Isa, Kernel, LinearShape, bf16_to_f32, f32_to_bf16};
+use plimsoll_kernel::{
+    Activation, AttentionShape, Format, Isa, Kernel, LinearShape, bf16_to_f32, f32_to_bf16,
+};
 
 /// Every kernel that this CPU can run.
 pub(crate) fn kernels() -> Vec<Kernel> {
@@ -88,7 +90,9 @@ pub(crate) fn softmax(row: &[f64]) -> Vec<f64> {
 /// The contexts, `[tokens, heads * head_dim]`, of sequences whose rows of `qkv` are query, key and value.
 pub(crate) fn attention(qkv: &[f32], lens: &[u32], shape: AttentionShape) -> Vec<f64> {
     let (width, dim) = (shape.heads * shape.head_dim, shape.head_dim);
-    let at = |token: usize, part: usize, head: usize, d: usize| f64::from(qkv[token * 3 * width + part * width + head * dim + d]);
+    let at = |token: usize, part: usize, head: usize, d: usize| {
+        f64::from(qkv[token * 3 * width + part * width + head * dim + d])
+    };
     let mut out = Vec::new();
     let mut start = 0;
     for &len in lens {
@@ -96,11 +100,21 @@ pub(crate) fn attention(qkv: &[f32], lens: &[u32], shape: AttentionShape) -> Vec
         start = tokens.end;
         for i in tokens.clone() {
             for head in 0..shape.heads {
-                let score = |j| (0..dim).map(|d| at(i, 0, head, d) * at(j, 1, head, d)).sum::<f64>();
+                let score = |j| {
+                    (0..dim)
+                        .map(|d| at(i, 0, head, d) * at(j, 1, head, d))
+                        .sum::<f64>()
+                };
                 let scores: Vec<f64> = tokens.clone().map(|j| score(j) / (dim as f64).sqrt()).collect();
                 let weights = softmax(&scores);
                 for d in 0..dim {
-                    out.push(tokens.clone().zip(&weights).map(|(j, p)| p * at(j, 2, head, d)).sum());
+                    out.push(
+                        tokens
+                            .clone()
+                            .zip(&weights)
+                            .map(|(j, p)| p * at(j, 2, head, d))
+                            .sum(),
+                    );
                 }
             }
         }
@@ -145,7 +159,9 @@ pub(crate) fn seen_rows(format: Format, x: &[f32], width: usize) -> Vec<f32> {
 
 /// `scale * (q - zero)` over the row's own range.
 fn seen_row(row: &[f32]) -> Vec<f32> {
-    let (least, most) = row.iter().fold((0.0_f32, 0.0_f32), |(a, b), &x| (a.min(x), b.max(x)));
+    let (least, most) = row
+        .iter()
+        .fold((0.0_f32, 0.0_f32), |(a, b), &x| (a.min(x), b.max(x)));
     let scale = if most > least { (most - least) / 255.0 } else { 1.0 };
     let inverse = if most > least { 255.0 / (most - least) } else { 1.0 };
     let zero = (-least * inverse).round_ties_even();
@@ -156,7 +172,9 @@ fn seen_row(row: &[f32]) -> Vec<f32> {
 
 /// What a format leaves of weights.
 pub(crate) fn seen_weights(format: Format, w: &[f32], inputs: usize) -> Vec<f32> {
-    let Format::Int8 = format else { return seen_rows(format, w, inputs) };
+    let Format::Int8 = format else {
+        return seen_rows(format, w, inputs);
+    };
     w.chunks(inputs)
         .flat_map(|row| {
             let largest = row.iter().fold(0.0_f32, |a, w| a.max(w.abs()));

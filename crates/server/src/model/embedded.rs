@@ -34,6 +34,7 @@ pub(super) fn load() -> Result<Loaded, ModelError> {
         modules: Some(file!("modules.json")),
         pooling: Some(file!("1_Pooling/config.json")),
         sentence_bert: None,
+        format: None,
     };
     let model = Model::from_parts(files).map_err(|source| ModelError::Load {
         id: id.clone(),
