@@ -81,7 +81,7 @@ fn bind(
     hidden: usize,
     head: &PlimsollSequence,
 ) -> Result<(SequenceHead, WeightBytes), LoadError> {
-    let mut binder = Binder::new(weights)?;
+    let mut binder = Binder::new(weights, None)?;
     let bound = SequenceHead::bind_plimsoll(hidden, head, CONFIG_FILE, &mut binder)?;
     let (store, bytes) = binder.finish()?;
     Ok((bound.with_own(store), bytes))
