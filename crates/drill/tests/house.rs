@@ -21,9 +21,18 @@ const HOUSE: [(&str, &[&str]); 7] = [
             "plimsoll-memory",
             "plimsoll-text",
             "plimsoll-kernel",
+            "plimsoll-drill",
         ],
     ),
-    ("drill", &["plimsoll-engine"]),
+    (
+        "drill",
+        &[
+            "plimsoll-engine",
+            "plimsoll-encoder",
+            "plimsoll-memory",
+            "plimsoll-text",
+        ],
+    ),
 ];
 
 const LINES_MAX: usize = 600;

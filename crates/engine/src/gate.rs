@@ -156,6 +156,15 @@ impl Gate {
         requests_bytes(&self.ledger)
     }
 
+    /// Moves the limit; who waits first may fit now.
+    pub(crate) fn set_limit_bytes(&self, bytes: usize) {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        self.ledger.set_limit_bytes(bytes);
+        state.observe(&self.ledger, now);
+        state.wake_front();
+    }
+
     /// Refuses everything from now on.
     pub(crate) fn drain(&self) {
         let mut state = self.lock();

@@ -168,7 +168,7 @@ impl Engine {
             .lock()
             .ballast
             .weigh(resident_bytes, self.plan().limit_bytes);
-        self.ledger().set_limit_bytes(budget_bytes);
+        self.gate().set_limit_bytes(budget_bytes);
     }
 
     /// Bytes debited to requests; what caches borrow comes on top.

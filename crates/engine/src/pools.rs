@@ -5,7 +5,7 @@ use plimsoll_memory::{
 };
 
 use crate::inputs::Input;
-use crate::need::{CHUNKS, Need};
+use crate::need::Need;
 use crate::work::{LABEL_BYTES, TOKEN_BYTES};
 
 /// The pools of an engine.
@@ -97,19 +97,20 @@ impl Planned {
 }
 
 fn configs(longest: &Need, chunk_bytes: usize, bytes_max: usize, requests_max: usize) -> [Planned; 8] {
-    // A request leases one slot of a kind, and chunks.
-    let slots_max = requests_max * CHUNKS;
-    let clear = Clear::Never;
     let planned = |name, element, len: usize| Planned {
         config: PoolConfig {
             name,
             len_max: len.max(1),
             bytes_max,
-            slots_max,
-            clear,
+            // A request leases one slot of a kind.
+            slots_max: requests_max,
+            clear: Clear::Never,
         },
         element,
     };
+    let mut chunks = planned("answer chunks", Element::Byte, chunk_bytes);
+    // A chunk may come back after its request has given up its place, so only its debit bounds how many there are.
+    chunks.config.slots_max = bytes_max / slot::<u8>(chunk_bytes);
     [
         planned("bodies", Element::Byte, longest.body),
         planned("inputs", Element::Input, longest.inputs),
@@ -118,7 +119,7 @@ fn configs(longest: &Need, chunk_bytes: usize, bytes_max: usize, requests_max: u
         planned("words", Element::Word, longest.words),
         planned("labels", Element::Byte, longest.labels * LABEL_BYTES),
         planned("features", Element::Word, longest.features),
-        planned("answer chunks", Element::Byte, chunk_bytes),
+        chunks,
     ]
 }
 

@@ -23,6 +23,17 @@ pub(crate) struct Lines {
     pub(crate) ready_tokens: usize,
 }
 
+impl Lines {
+    /// Takes a job out of both lines.
+    pub(crate) fn remove(&mut self, job: u32) {
+        self.text.retain(|&waiting| waiting != job);
+        self.ready.retain(|&waiting| waiting != job);
+        if self.ready.is_empty() {
+            self.ready_tokens = 0;
+        }
+    }
+}
+
 /// The lines and the bell that wakes workers.
 pub(crate) struct Queue {
     lines: Mutex<Lines>,
@@ -55,9 +66,8 @@ impl Queue {
         self.bell.notify_one();
     }
 
-    /// A job's sequences wait.
-    pub(crate) fn push_ready(&self, job: u32, tokens: usize) {
-        let mut lines = self.lock();
+    /// A job's sequences wait. The caller holds the lines, and with them the job's place, so that a job that was given up is not lined up.
+    pub(crate) fn push_ready(&self, lines: &mut Lines, job: u32, tokens: usize) {
         lines.ready.push_back(job);
         lines.ready_tokens += tokens;
         self.bell.notify_one();
@@ -65,12 +75,7 @@ impl Queue {
 
     /// Takes a job out of both lines.
     pub(crate) fn remove(&self, job: u32) {
-        let mut lines = self.lock();
-        lines.text.retain(|&waiting| waiting != job);
-        lines.ready.retain(|&waiting| waiting != job);
-        if lines.ready.is_empty() {
-            lines.ready_tokens = 0;
-        }
+        self.lock().remove(job);
     }
 
     /// Takes a job out of the line of texts; false when it does not stand there.

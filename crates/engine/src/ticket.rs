@@ -304,7 +304,9 @@ impl Future for Job {
 impl Drop for Job {
     fn drop(&mut self) {
         let Some(place) = &mut self.place else { return };
-        place.engine.queue().remove(place.id);
+        // Under both locks, so that no worker lines the job up in between.
+        let mut lines = place.engine.queue().lock();
+        lines.remove(place.id);
         let mut cell = place.engine.berths().lock(place.id);
         if cell.busy > 0 {
             cell.cancelled = true;

@@ -100,9 +100,10 @@ impl Worker {
                 if done {
                     work.times.done = work.times.text_done;
                 }
-                put_back(&engine, job, work, done.then_some(Ok(())));
-                if !done {
-                    engine.queue().push_ready(job, waiting);
+                if done {
+                    put_back(&engine, job, work, Some(Ok(())));
+                } else {
+                    line_up(&engine, job, work, waiting);
                 }
             }
         }
@@ -213,6 +214,19 @@ fn put_back(engine: &Engine, job: u32, work: Work, outcome: Option<Result<(), Jo
     let mut cell = engine.berths().lock(job);
     cell.work = Some(work);
     settle(engine, job, cell, outcome);
+}
+
+/// Puts a job's work back and the job in line for a pass, in one, so that nobody sees one without the other; not when it was given up meanwhile,
+/// as its place may be another's before its turn comes.
+fn line_up(engine: &Engine, job: u32, work: Work, waiting_tokens: usize) {
+    let mut lines = engine.queue().lock();
+    let mut cell = engine.berths().lock(job);
+    cell.work = Some(work);
+    if !cell.cancelled {
+        engine.queue().push_ready(&mut lines, job, waiting_tokens);
+    }
+    drop(lines);
+    settle(engine, job, cell, None);
 }
 
 /// This worker is done with a job: whoever comes last gives everything back.

@@ -4,6 +4,7 @@ mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 
 use common::{Rig, all_tasks, now_or_never, poll, rig, rig_with};
 use plimsoll_engine::*;
@@ -37,6 +38,29 @@ fn an_answer_holds_its_slots_until_it_is_dropped() {
     let answer = rig.answer("我 在 上 海", options()).unwrap();
     assert!(rig.engine.ledger().in_use() > 0);
     drop(answer);
+    rig.assert_all_back();
+}
+
+#[test]
+fn chunks_that_come_back_late_keep_nobody_from_answering() {
+    let mut rig = rig_with(|config| config.requests_max = 1);
+    let mut late = Vec::new();
+    for _ in 0..3 {
+        let answer = rig.answer("a b", options()).unwrap();
+        for _ in 0..2 {
+            match answer.poll_chunk(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(chunk) => late.push(chunk),
+                Poll::Pending => panic!("an answer has two chunks"),
+            }
+        }
+    }
+    assert_eq!(
+        rig.engine.requests_inside(),
+        0,
+        "the answers are gone, their chunks are not"
+    );
+    assert!(rig.engine.ledger().in_use() > 0, "and are still paid for");
+    drop(late);
     rig.assert_all_back();
 }
 

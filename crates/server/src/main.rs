@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use plimsoll::cli::{Cli, Command, analyze, plan, serve, tune};
+use plimsoll::cli::{Cli, Command, analyze, drill, plan, serve, tune};
 use plimsoll_memory::CountingAllocator;
 
 #[global_allocator]
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args)
             .map(|()| ExitCode::SUCCESS)
             .map_err(|e| e.to_string()),
+        Command::Drill(args) => drill::run(&args).map_err(|e| e.to_string()),
     };
     result.unwrap_or_else(|error| {
         eprintln!("plimsoll: {error}");

@@ -2,6 +2,7 @@
 
 pub mod analyze;
 mod bytes;
+pub mod drill;
 mod lines;
 pub mod plan;
 pub mod serve;
@@ -33,6 +34,8 @@ pub enum Command {
     Plan(plan::PlanArgs),
     /// Train a classification head on labelled texts, for the model to serve beside its other answers.
     Tune(tune::TuneArgs),
+    /// Test the promises on this machine.
+    Drill(drill::DrillArgs),
 }
 
 /// The model and its memory.

@@ -1,0 +1,74 @@
+//! Why: a server that admits all it is offered serves nobody in time, and one that spends itself on refusing serves few.
+//!
+//! First the peak: answers a second with a few clients in a closed loop, the best of two counts of clients. Then ten times as many. A refused
+//! client comes back after as long as a request takes at the peak, so what is offered is ten times what can be served.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::line::client::post;
+use crate::line::corpus;
+use crate::line::field::{Field, Overload, pause};
+use crate::rng::Rng;
+
+const TOKENS: usize = 16;
+const FEW: [usize; 2] = [8, 16];
+const TIMES: usize = 10;
+
+pub(super) async fn run(field: Rc<Field>, mut rng: Rng) {
+    let whole = field.until - Instant::now();
+    let mut best = (FEW[0], 0.0);
+    for clients in FEW {
+        let rate = rate(
+            &field,
+            Instant::now() + whole / 5,
+            clients,
+            Duration::from_millis(1),
+            &mut rng,
+        )
+        .await;
+        if rate > best.1 {
+            best = (clients, rate);
+        }
+    }
+    let (clients, peak_per_second) = best;
+    let comes_back = Duration::from_secs_f64((clients as f64 / peak_per_second.max(1.0)).min(1.0));
+    let overload_per_second = rate(&field, field.until, TIMES * clients, comes_back, &mut rng).await;
+    field.tally.borrow_mut().overload = Some(Overload {
+        clients,
+        peak_per_second,
+        overload_per_second,
+    });
+}
+
+/// Answers a second with so many clients until `until`, less the first tenth of the time, in which they all arrive.
+async fn rate(field: &Rc<Field>, until: Instant, clients: usize, comes_back: Duration, rng: &mut Rng) -> f64 {
+    let counted_from = Instant::now() + (until - Instant::now()) / 10;
+    let served = Rc::new(Cell::new(0u64));
+    let counter = Rc::clone(&served);
+    field
+        .crowd_until(until, clients, rng, move |field, mut rng| {
+            let served = Rc::clone(&counter);
+            async move {
+                let mut client = None;
+                loop {
+                    let request = post(
+                        "/embed",
+                        &format!("{{\"inputs\": \"{}\"}}", corpus::text(&mut rng, TOKENS)),
+                    );
+                    match field.ask(&mut client, &request).await {
+                        Some(reply) if reply.status == 200 => {
+                            served.set(served.get() + u64::from(Instant::now() >= counted_from));
+                        }
+                        Some(_) => sleep(comes_back).await,
+                        None => pause(20).await,
+                    }
+                }
+            }
+        })
+        .await;
+    served.get() as f64 / (until - counted_from).as_secs_f64()
+}

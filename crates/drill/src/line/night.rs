@@ -1,0 +1,222 @@
+//! One server, one line, one attack after the other.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::LocalSet;
+
+use super::attacks::Attack;
+use super::cgroup::{Counters, Group, Reading};
+use super::client::{Client, post};
+use super::corpus;
+use super::field::Field;
+use super::health::Prober;
+use super::judge::{Facts, Recovery, Run};
+use super::logs::Logs;
+use super::sample::Sampler;
+use super::scrape::Metrics;
+use super::server::{Bill, Scratch, Server, cpu_seconds};
+use super::{Options, RigError};
+use crate::rng::Rng;
+
+/// How long an attacked server is waited for.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(5);
+/// When memory must be back.
+const SETTLES_AFTER: Duration = Duration::from_secs(5);
+/// Attacks after which that is waited for.
+const SETTLED_AFTER: [&str; 2] = ["overload", "everything"];
+/// Requests before the first reading, so that what is built once is there.
+const WARM_UP: [usize; 4] = [1, 30, 400, 4000];
+
+/// A server and its group; made anew when the server is killed.
+pub(super) struct Night<'a> {
+    options: &'a Options,
+    scratch: &'a Scratch,
+    bill: Bill,
+    run: Run,
+    runtime: Runtime,
+    stage: Option<Stage>,
+}
+
+struct Stage {
+    server: Server,
+    group: Arc<Group>,
+    idle: Reading,
+}
+
+impl<'a> Night<'a> {
+    pub(super) fn new(
+        options: &'a Options,
+        scratch: &'a Scratch,
+        bill: Bill,
+        run: Run,
+    ) -> Result<Self, RigError> {
+        Ok(Night {
+            options,
+            scratch,
+            bill,
+            run,
+            runtime: Builder::new_current_thread().enable_all().build()?,
+            stage: None,
+        })
+    }
+
+    /// Makes one attack and measures around it.
+    pub(super) fn attack(&mut self, attack: &Attack, seed: u64, time: Duration) -> Result<Facts, RigError> {
+        let mut stage = match self.stage.take() {
+            Some(stage) => stage,
+            None => self.set_up()?,
+        };
+        let (address, group) = (stage.server.address, Arc::clone(&stage.group));
+        let before = group.counters()?;
+        let metrics = Metrics::of(address)?;
+        let sampler = Sampler::start(&group);
+        let prober = Prober::start(address);
+        let cpu = (
+            cpu_seconds(stage.server.pid()),
+            cpu_seconds(std::process::id()),
+            Instant::now(),
+        );
+        let field = self.runtime.block_on(async {
+            let field = Field::new(address, self.bill.clone(), self.logs(&group), time);
+            let rng = Rng::new(seed ^ hash(attack.name));
+            LocalSet::new().run_until((attack.run)(field.clone(), rng)).await;
+            field
+        });
+        let over = Instant::now();
+        let cores = |pid, before: Option<f64>| {
+            let used = cpu_seconds(pid)
+                .zip(before)
+                .map_or(0.0, |(now, before)| now - before);
+            used / (over - cpu.2).as_secs_f64()
+        };
+        let (server_cores, client_cores) =
+            (cores(stage.server.pid(), cpu.0), cores(std::process::id(), cpu.1));
+        let health = prober.finish();
+        let mut alive = stage.server.is_alive();
+        let mut recovery = Recovery::default();
+        let mut refusal_server_s = None;
+        if alive {
+            recovery = self.recover(address, over);
+            if let Ok(after) = Metrics::of(address) {
+                refusal_server_s = after.quantile_since(&metrics, "plimsoll_refusal_duration_seconds", 0.99);
+            }
+            if SETTLED_AFTER.contains(&attack.name) {
+                std::thread::sleep(SETTLES_AFTER.saturating_sub(over.elapsed()));
+                recovery.settled = Some(group.reading()?);
+            }
+            alive = stage.server.is_alive();
+        }
+        let counters = since(before, group.counters()?);
+        let facts = Facts {
+            tally: field.tally.take(),
+            peaks: sampler.finish(),
+            counters,
+            health,
+            refusal_server_s,
+            recovery,
+            idle: stage.idle,
+            server_cores,
+            client_cores,
+            alive,
+        };
+        if alive {
+            self.stage = Some(stage);
+        } else {
+            let (status, words) = stage.server.stop();
+            eprintln!("the server ended ({status:?}); its last words:\n{words}");
+        }
+        Ok(facts)
+    }
+
+    /// Ends the server.
+    pub(super) fn finish(&mut self) {
+        if let Some(stage) = self.stage.take() {
+            drop(stage.server.stop());
+        }
+    }
+
+    fn set_up(&self) -> Result<Stage, RigError> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("plimsoll-drill-{}-{number}", std::process::id());
+        let group = Arc::new(Group::new(&name, self.run.group_bytes(self.bill.limit_bytes))?);
+        let server = Server::start(&self.options.program, self.scratch, &group, &self.bill)?;
+        let mut rng = Rng::new(self.options.seed);
+        for tokens in WARM_UP {
+            let request = post("/v1/analyze", &corpus::analyze(&corpus::text(&mut rng, tokens)));
+            let asked = self.runtime.block_on(async {
+                let mut client = Client::connect(server.address, 0, None).await?;
+                client.ask(&request).await
+            });
+            let status = asked
+                .map_err(|error| RigError::Program(format!("the first request: {error}")))?
+                .status;
+            if status != 200 && status != 413 {
+                return Err(RigError::Program(format!(
+                    "the first request was answered with {status}"
+                )));
+            }
+        }
+        drop(Metrics::of(server.address)?);
+        let idle = group.reading()?;
+        Ok(Stage { server, group, idle })
+    }
+
+    fn logs(&self, group: &Group) -> Logs {
+        let program = &self.options.program;
+        let texts = |paths: [PathBuf; 2]| paths.map(|path| path.display().to_string());
+        let mut arguments = program.enter.clone();
+        arguments.extend(texts([group.procs(), program.path.clone()]));
+        arguments.extend(program.log.clone());
+        Logs {
+            program: program.path.clone(),
+            arguments,
+            file: self.scratch.path().join("log"),
+        }
+    }
+
+    /// Asks until it answers, and until its ledger is empty.
+    fn recover(&self, address: SocketAddr, over: Instant) -> Recovery {
+        let request = post("/embed", "{\"inputs\": \"after\"}");
+        let mut recovery = Recovery::default();
+        while recovery.first_answer.is_none() && over.elapsed() < RECOVERY_PATIENCE {
+            let asked = self.runtime.block_on(async {
+                let mut client = Client::connect(address, 0, None).await?;
+                client.ask(&request).await
+            });
+            if asked.is_ok_and(|reply| reply.status == 200) {
+                recovery.first_answer = Some(over.elapsed());
+            }
+        }
+        while recovery.empty_ledger.is_none() && over.elapsed() < 2 * RECOVERY_PATIENCE {
+            let held = Metrics::of(address)
+                .ok()
+                .and_then(|metrics| metrics.value("plimsoll_ledger_in_use_bytes"));
+            if held == Some(0.0) {
+                recovery.empty_ledger = Some(over.elapsed());
+            }
+        }
+        recovery
+    }
+}
+
+/// What was counted between two moments.
+fn since(before: Counters, after: Counters) -> Counters {
+    Counters {
+        kills: after.kills - before.kills,
+        limit_hits: after.limit_hits - before.limit_hits,
+        max_usage_bytes: after.max_usage_bytes,
+    }
+}
+
+/// A number from a name, so that each attack has its own stream whatever runs before it (FNV-1a).
+fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    })
+}
