@@ -39,7 +39,7 @@ enum Drill {
 #[derive(Args, Clone, Debug)]
 struct LineArgs {
     /// N: bytes (also 512MiB), `least` for the least that the server starts with, `2x` for twice that. May be given several times.
-    #[arg(long, default_values = ["least"])]
+    #[arg(long, num_args = 1.., default_values = ["least"])]
     memory_limit: Vec<DrillLine>,
     /// Directory of a model; without it, the one inside the binary.
     #[arg(long)]
