@@ -30,7 +30,7 @@ def arguments():
     parser.add_argument("stage", nargs="?", choices=[*STAGES, "layers"])
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="packages, data, answers, checkpoint, model; about 4 GB in full")
     parser.add_argument("--threads", type=int, default=2, help="with other work on the machine, 1 is faster than 2")
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop training after so long")
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop training after so long, with the rate decayed by then")
     parser.add_argument("--save-seconds", type=float, default=180.0)
     parser.add_argument("--teacher-texts", type=int, default=98_000, help="texts that the teacher answers")
     parser.add_argument("--passes", type=float, default=trainer.Plan.passes)

@@ -37,10 +37,12 @@ class Plan:
     limit: int | None = None
 
 
-def rate_at(plan, step, steps):
-    """The share of the full rate: linear warm-up, constant, then linear decay over the last `decay_share`."""
+def rate_at(plan, step, steps, time_left=1.0):
+    """The share of the full rate: linear warm-up, constant, then linear decay over the last `decay_share` of the steps, or of the time
+    where that ends first (`time_left` is its share that is still to come): weights that never saw a low rate are worse than fewer steps."""
     warm = min(1.0, (step + 1) / plan.warm_up_steps)
-    return warm * min(1.0, (steps - step) / max(1.0, steps * plan.decay_share))
+    left = min((steps - step) / max(1.0, steps), time_left)
+    return warm * min(1.0, max(left, 0.0) / plan.decay_share)
 
 
 def losses(student, batch):
@@ -117,7 +119,7 @@ class Trainer:
         while self.step < self.steps:
             number, first = divmod(self.step, self.pass_steps)
             for batch in self.batches(number)[first : first + self.steps - self.step]:
-                self.learn(batch, sums)
+                self.learn(batch, sums, 1 - (time.monotonic() - started) / (60 * minutes))
                 now = time.monotonic()
                 self.seconds = before + now - started
                 if now - reported > 30:
@@ -130,8 +132,8 @@ class Trainer:
                     saved = time.monotonic()
         return self.save()
 
-    def learn(self, batch, sums):
-        share = rate_at(self.plan, self.step, self.steps)
+    def learn(self, batch, sums, time_left):
+        share = rate_at(self.plan, self.step, self.steps, time_left)
         for group in self.optimiser.param_groups:
             group["lr"] = group["full_rate"] * share
         found = losses(self.student, items.collate([self.items[i] for i in batch], self.answers))

@@ -47,9 +47,34 @@ def test_all_losses_reach_the_encoder():
         assert student.encoder.layers[0].wide.weight.grad.abs().sum() > 0, name
 
 
+def test_the_order_of_pairs_has_a_loss_of_its_own():
+    angles = torch.tensor([0.0, 0.3, 0.9, 1.5])
+    teacher = torch.stack([angles.cos(), angles.sin()], 1)
+    turned = torch.stack([(angles + 1).cos(), (angles + 1).sin()], 1)
+    # Turning all vectors changes no similarity; bringing all together loses their order.
+    assert trainer.pairs_loss(turned, teacher) < 1e-9
+    together = torch.nn.functional.normalize(teacher + 3 * teacher.mean(0), dim=-1)
+    assert trainer.pairs_loss(together, teacher) > 1
+    pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
+    wanted = torch.stack([teacher[i] @ teacher[j] for i, j in pairs])
+    found = torch.stack([together[i] @ together[j] for i, j in pairs])
+    torch.testing.assert_close(trainer.pairs_loss(together, teacher), ((found - wanted) ** 2).mean() / wanted.var())
+
+
+def test_few_taught_texts_have_no_pairs():
+    for count in (3, 4):
+        found = items.encoded([{"text": "我在北京"}] * count, 16, lambda text: "")
+        for item in found:
+            item.taught = True
+        losses = trainer.losses(small_student(), items.collate(found, Teacher(len(found[0].pieces.ids))))
+        assert ("pairs" in losses) == (count >= trainer.PAIRED_TEXTS_MIN)
+
+
 def test_rates_rise_stay_and_fall():
     plan = trainer.Plan(warm_up_steps=10, decay_share=0.5)
     assert [trainer.rate_at(plan, step, 100) for step in (0, 9, 50, 75, 99)] == [0.1, 1, 1, 0.5, 0.02]
+    assert [trainer.rate_at(plan, 20, 100, left) for left in (1.0, 0.25, 0.0, -0.1)] == [1, 0.5, 0, 0]
+    assert trainer.rate_at(plan, 75, 100, 0.9) == 0.5
 
 
 def test_four_bits_keep_what_they_can_hold():
