@@ -84,7 +84,7 @@ def stage_test(options):
     temperature = evaluate.validation(student, options.out, tested(options))["temperature"]
     report = {"run": run, "layers": len(student.encoder.layers), "slots": labels.SLOTS, "temperature": temperature}
     for name, rounded in [("test", student), *((f"{bits} bits", quantised.rounded(student, bits)) for bits in (8, 4))]:
-        report[name] = evaluate.test(rounded, options.out, temperature, tested(options))
+        report[name] = evaluate.test(rounded, options.out, temperature, tested(options), rounded is student)
         say(f"{name}: {evaluate.summary(report[name])}")
     evaluate.write(options.out / "test.json", report)
 

@@ -23,9 +23,19 @@ Entities by kind (precision, recall, F1), MSRA test with the default prompt:
 
 {by_kind(test["entities"])}
 
+By length in characters, default prompt:
+
+{by_length(test)}
+
 Elsewhere: People's Daily of January 1998 (tags of another scheme, in which a place inside an organisation's name is a place; persons and places only):
 
 {by_kind(test["entities elsewhere"])}
+
+Sentiment of English text, which no label in training is of (held-out lines that people rated clearly, Hutto and Gilbert 2014):
+
+| text | lines | accuracy |
+|---|---|---|
+{elsewhere(test["sentiment elsewhere"])}
 
 ## Mistakes
 
@@ -62,6 +72,7 @@ def figures(test):
         ("sentiment, accuracy", test["sentiment"]["accuracy"], BARS["accuracy"]),
         ("sentiment, calibration error before the temperature", uncalibrated["calibration error"], None),
         ("sentiment, calibration error", calibrated["calibration error"], None),
+        ("sentiment without a prompt", test["sentiment without a prompt"]["accuracy"], None),
         ("entities, exact-span micro-F1", test["entities"]["scores"]["all"][2], BARS["f1"]),
         ("entities without a prompt", test["entities without a prompt"]["scores"]["all"][2], None),
         ("embedding, mean cosine to the teacher", close["cosine"]["all"], BARS["cosine"]),
@@ -83,6 +94,19 @@ def rounded(report):
 def by_kind(part):
     lines = [f"| {kind} | {p:.4f} | {r:.4f} | {f1:.4f} |" for kind, (p, r, f1) in part["scores"].items()]
     return "\n".join([f"| {part['texts']} texts, {part['spans']} spans | precision | recall | F1 |", "|---|---|---|---|", *lines])
+
+
+def by_length(test):
+    sides = [test["sentiment"]["by length"], test["entities"]["by length"]]
+    lines = []
+    for name in dict.fromkeys([*sides[0], *sides[1]]):
+        columns = [f"{side[name][0]} | {side[name][1]:.4f}" if name in side else "0 | " for side in sides]
+        lines.append(f"| {name} | {' | '.join(columns)} |")
+    return "\n".join(["| characters | reviews | accuracy | sentences of news | entities F1 |", "|---|---|---|---|---|", *lines])
+
+
+def elsewhere(sources):
+    return "\n".join(f"| {source} | {count} | {accuracy:.4f} |" for source, (count, accuracy) in sources.items())
 
 
 def table(pairs):

@@ -5,9 +5,11 @@ reviews are deduplicated before they are split; a test sentence that also stands
 the other news drop what the entity corpus has; one unlabelled line in ten (by hash) is held out.
 """
 
+import io
 import json
 import random
 import re
+import tarfile
 
 from e5 import corpora as shared
 
@@ -121,6 +123,27 @@ def read_tagged(line):
             spans.append((len(text), len(text) + len(word), kind))
         text += word
     return {"text": text, "entities": spans}
+
+
+ENGLISH = {"en product reviews": "amazonReviewSnippets", "en film reviews": "movieReviewSnippets", "en tweets": "tweets", "en editorials": "nytEditorialSnippets"}
+# People rated from -4 to 4; what they rated about 0 is neither.
+CLEAR_RATING = 1.0
+
+
+def english(out):
+    """Source -> held-out lines that people clearly rated, with their sentiment: a language and domains that no labelled text is from."""
+    vader = packages.fetch(out / "packages")["vaderSentiment"]
+    (bundle,) = [name for name in vader.names if name.endswith("hutto_ICWSM_2014.tar.gz")]
+    snippets = tarfile.open(fileobj=io.BytesIO(vader.read(bundle)))
+    held = {row["text"] for row in load(out, "unlabelled-held-out")}
+    return {source: rated(snippets.extractfile(f"hutto_ICWSM_2014/{name}_GroundTruth.txt").read(), held) for source, name in ENGLISH.items()}
+
+
+def rated(table, wanted):
+    """Rows "id, mean rating, text" apart by tabs -> texts among `wanted` with a clear rating."""
+    rows = (line.split("\t") for line in table.decode("utf-8", "replace").splitlines())
+    found = {row[2].strip(): float(row[1]) for row in rows if len(row) >= 3}
+    return [{"text": text, "sentiment": int(mean > 0)} for text, mean in found.items() if text in wanted and abs(mean) >= CLEAR_RATING]
 
 
 def write_lines(path, rows):

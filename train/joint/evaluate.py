@@ -13,6 +13,8 @@ from .model import SENTIMENTS, embedding, load_teacher
 
 BATCH_TOKENS = 4096
 SIMILARITY_TEXTS = 1000
+# Characters at which the next group of lengths begins.
+LENGTHS = [16, 32, 64, 128]
 
 
 class Outputs:
@@ -43,13 +45,34 @@ def answers(student, out, part, prompt=tokens.DEFAULT_PROMPT, limit=None):
     return rows, Outputs(student, items.encoded(rows, tokens.TOKENS_MAX, lambda _: prompt))
 
 
+def lengths(rows, score):
+    """Length in characters -> (texts, `score` of the rows of that length)."""
+    places = np.digitize([len(row["text"]) for row in rows], LENGTHS)
+    names = [f"to {LENGTHS[0] - 1}", *(f"{a} to {b - 1}" for a, b in zip(LENGTHS, LENGTHS[1:])), f"from {LENGTHS[-1]}"]
+    groups = [(name, np.flatnonzero(places == place)) for place, name in enumerate(names)]
+    return {name: (len(chosen), score(chosen)) for name, chosen in groups if len(chosen)}
+
+
+def sentiment_elsewhere(student, out, limit=None):
+    """Source -> (texts, accuracy) on English text, which has no labels in training."""
+    report = {}
+    for source, rows in corpora.english(out).items():
+        rows = rows[:limit]
+        outputs = Outputs(student, items.encoded(rows, tokens.TOKENS_MAX, lambda _: tokens.DEFAULT_PROMPT))
+        truth = np.array([row["sentiment"] for row in rows])
+        report[source] = (len(rows), float((outputs.sentiment.argmax(1) == truth).mean()))
+    return report
+
+
 def sentiment(student, out, part, **how):
     """Accuracy, log loss, calibration error before and after the temperature, and confusion [true][answer]."""
     rows, outputs = answers(student, out, part, **how)
     truth = np.array([row["sentiment"] for row in rows])
     found = outputs.sentiment.argmax(1)
     confusion = [[int(((truth == a) & (found == b)).sum()) for b in range(len(SENTIMENTS))] for a in range(len(SENTIMENTS))]
-    return {"texts": len(rows), "accuracy": float((found == truth).mean()), "confusion": confusion}, outputs.sentiment, truth
+    report = {"texts": len(rows), "accuracy": float((found == truth).mean()), "confusion": confusion}
+    report["by length"] = lengths(rows, lambda chosen: float((found == truth)[chosen].mean()))
+    return report, outputs.sentiment, truth
 
 
 def calibrated(logits, truth, temperature):
@@ -68,7 +91,9 @@ def entities(student, out, part, kinds=None, **how):
 
     gold, found = [only(row["entities"]) for row in rows], [only(spans) for spans in outputs.spans]
     confusion = {f"{truth} -> {answer}": n for (truth, answer), n in sorted(metrics.span_confusion(gold, found).items())}
-    return {"texts": len(rows), "spans": sum(map(len, gold)), "scores": metrics.span_scores(gold, found), "confusion": confusion}
+    f1 = lengths(rows, lambda chosen: metrics.span_scores([gold[i] for i in chosen], [found[i] for i in chosen]).get("all", (0, 0, 0))[2])
+    scores = metrics.span_scores(gold, found)
+    return {"texts": len(rows), "spans": sum(map(len, gold)), "scores": scores, "confusion": confusion, "by length": f1}
 
 
 def similarity_texts(out, part):
@@ -132,17 +157,21 @@ def validation(student, out, limit=None):
     }
 
 
-def test(student, out, temperature, limit=None):
-    """The figures of the card; nothing may be chosen by them."""
+def test(student, out, temperature, limit=None, everything=True):
+    """The figures of the card; nothing may be chosen by them. Without `everything` only those with a bar."""
     report, logits, truth = sentiment(student, out, "reviews-test", limit=limit)
     report["calibration"] = [calibrated(logits, truth, t) for t in (1.0, temperature)]
-    return {
+    found = {
         "sentiment": report,
         "entities": entities(student, out, "entities-test", limit=limit),
-        "entities without a prompt": entities(student, out, "entities-test", prompt="", limit=limit),
-        "entities elsewhere": entities(student, out, "daily-test", kinds=("PER", "LOC"), limit=limit),
         "closeness": closeness(student, out, "test", limit=limit),
     }
+    if everything:
+        found["sentiment without a prompt"] = sentiment(student, out, "reviews-test", prompt="", limit=limit)[0]
+        found["sentiment elsewhere"] = sentiment_elsewhere(student, out, limit)
+        found["entities without a prompt"] = entities(student, out, "entities-test", prompt="", limit=limit)
+        found["entities elsewhere"] = entities(student, out, "daily-test", kinds=("PER", "LOC"), limit=limit)
+    return found
 
 
 def summary(report):

@@ -39,6 +39,12 @@ def test_an_illegal_order_is_an_error(labels):
         corpora.bmes_spans(labels)
 
 
+def test_only_clear_ratings_of_held_out_lines_count():
+    table = b"1\t2.5\tgood line\t[3]\n2\t-1.2\t bad line\n3\t0.4\tso so\n4\t3\tseen in training\nno columns\n"
+    rows = corpora.rated(table, {"good line", "bad line", "so so"})
+    assert rows == [{"text": "good line", "sentiment": 1}, {"text": "bad line", "sentiment": 0}]
+
+
 def test_tagged_words_become_persons_and_places():
     row = corpora.read_tagged("江/nr  泽民/nr  在/p  北京/ns  上海/ns  １/m")
     assert row == {"text": "江泽民在北京上海１", "entities": [(0, 3, "PER"), (4, 6, "LOC"), (6, 8, "LOC")]}
