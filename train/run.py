@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch  # noqa: E402
-from joint import card, corpora, evaluate, export, labels, layers, quantised, say, teacher, trainer  # noqa: E402
+from joint import card, convert_teacher, corpora, evaluate, export, labels, layers, quantised, say, teacher, trainer  # noqa: E402
 
 STAGES = ["data", "teacher", "train", "validate", "test", "export"]
 SMOKE = {"teacher_texts": 1024, "minutes": 3.0, "limit": 1500, "passes": 1.0}
@@ -54,6 +54,7 @@ def main():
 
 
 def stage_data(options):
+    convert_teacher(options.out / "packages")
     corpora.build(options.out)
 
 

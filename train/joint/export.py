@@ -7,13 +7,13 @@ import struct
 import numpy as np
 from e5.weights import ALIGNMENT, Q4_KEY
 
-from . import TEACHER
+from . import ROOT, TEACHER
 from .labels import LABELS, SLOTS
 from .model import SENTIMENTS, read_file, read_config
 from .quantised import quantise
 
 WORDS = "embeddings.word_embeddings.weight"
-COPIED = ["tokenizer.json", "tokenizer_config.json", "modules.json", "config_sentence_transformers.json", "1_Pooling/config.json", "LICENSE"]
+COPIED = ["tokenizer.json", "tokenizer_config.json", "modules.json", "config_sentence_transformers.json", "1_Pooling/config.json", "pruning.json"]
 HEADS = {
     "sentiment_dense": "plimsoll.sequence_classifier.dense",
     "sentiment": "plimsoll.sequence_classifier",
@@ -27,6 +27,7 @@ def run(student, temperature, folder, quantised):
     for name in COPIED:
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(TEACHER / name, folder / name)
+    shutil.copyfile(ROOT / "models" / "default" / "LICENSE", folder / "LICENSE")
     (folder / "config.json").write_text(json.dumps(config(student), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     write_file(folder / "model.safetensors", list(tensors(student, temperature, quantised)))
 
