@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::lbfgs;
 
-const TOLERANCE: f64 = 1e-5;
+const TOLERANCE: f64 = 1e-4;
 const STEPS_MAX: usize = 300;
 
 /// Rows of features, each with a class.
@@ -171,7 +171,7 @@ mod tests {
         }
         for (index, (g, w)) in gradient.iter().zip(&linear.parameters).enumerate() {
             let held = if index < 15 { 1e-3 * w } else { 0.0 };
-            assert!((g / 60.0 + held).abs() < 2e-5, "{index}: {g} {w}");
+            assert!((g / 60.0 + held).abs() < 2e-4, "{index}: {g} {w}");
         }
     }
 
