@@ -47,6 +47,19 @@ pub struct Entity<'a> {
     pub score: f32,
 }
 
+/// What the cache of vectors did for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cached {
+    /// Nothing: it was not asked, cannot spare these tasks, or there is none.
+    Off,
+    /// It had none of the vectors.
+    Miss,
+    /// It had some.
+    Partial,
+    /// It had all: neither tokenizer nor encoder ran.
+    Hit,
+}
+
 /// Where the time went, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
@@ -179,9 +192,24 @@ impl Answer {
         })
     }
 
-    /// The vector of an input.
+    /// The vector of an input. One that was found in the cache is read where it lies there.
     pub fn embedding(&self, index: usize) -> &[f32] {
-        self.work().features.embedding(index)
+        let (work, input) = (self.work(), self.input(index));
+        match &work.pins {
+            Some(pins) if input.is_cached() => pins.vector(input.vector as usize),
+            _ => work.features.embedding(input.vector as usize),
+        }
+    }
+
+    /// What the cache of vectors did for this job.
+    pub fn cache(&self) -> Cached {
+        let cached = self.work().inputs.iter().filter(Input::is_cached).count();
+        match () {
+            () if !self.work().uses_cache => Cached::Off,
+            () if cached == 0 => Cached::Miss,
+            () if cached == self.len() => Cached::Hit,
+            () => Cached::Partial,
+        }
     }
 
     /// One vector for each token that was read, row after row.

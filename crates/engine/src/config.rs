@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use plimsoll_memory::CachePolicy;
+
 use crate::clock::{Clock, Nanos};
 use crate::govern::{Marks, Order, PaceConfig};
 use crate::plan::BillLine;
@@ -46,6 +48,37 @@ pub struct Prompt {
     pub text: String,
 }
 
+/// Settings of the cache of vectors. It borrows what requests leave free of their budget, so its bytes are not taken from them; its tables are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheSettings {
+    /// Most bytes of vectors, 0 for no cache; `None`: a quarter of what one longest request leaves of the budget.
+    pub bytes_max: Option<usize>,
+    /// Who is evicted.
+    pub policy: CachePolicy,
+    /// A vector not used for so long is gone.
+    pub ttl: Nanos,
+    /// What one session may hold, in percent; requests without a session share the whole.
+    pub session_percent: usize,
+    /// Secret of the keys. Strangers who knew it could make two texts share a vector.
+    pub secret: [u64; 2],
+    /// Model and revision, as part of every key.
+    pub model: String,
+}
+
+impl CacheSettings {
+    /// A cache of at most `bytes_max` bytes with the defaults of the command line, but no secret.
+    pub fn new(bytes_max: Option<usize>) -> CacheSettings {
+        CacheSettings {
+            bytes_max,
+            policy: CachePolicy::default(),
+            ttl: Nanos::from_ms(3_600_000),
+            session_percent: 25,
+            secret: [0; 2],
+            model: String::new(),
+        }
+    }
+}
+
 /// Settings of an engine. Sizes are in bytes unless their name says otherwise.
 #[derive(Clone)]
 pub struct EngineConfig {
@@ -73,6 +106,8 @@ pub struct EngineConfig {
     pub window_overlap_tokens: usize,
     /// Prompts, addressed by index.
     pub prompts: Vec<Prompt>,
+    /// The cache of vectors.
+    pub cache: CacheSettings,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fault injection.
@@ -86,7 +121,7 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// Settings for `memory_limit_bytes` with the defaults of the command line.
+    /// Settings for `memory_limit_bytes` with the defaults of the command line, but no cache.
     pub fn new(memory_limit_bytes: usize, clock: Arc<dyn Clock>) -> EngineConfig {
         EngineConfig {
             memory_limit_bytes,
@@ -101,6 +136,7 @@ impl EngineConfig {
             tokens_max: None,
             window_overlap_tokens: 64,
             prompts: Vec::new(),
+            cache: CacheSettings::new(Some(0)),
             clock,
             probe: None,
             marks: Marks::default(),

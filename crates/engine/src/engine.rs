@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_encoder::Model;
-use plimsoll_memory::{Lease, Ledger, PoolStats};
+use plimsoll_memory::{CacheConfig, Lease, Ledger, Owner, PoolStats, Reservation, ReserveError, VectorCache};
 use plimsoll_text::segment::Segmenter;
 use plimsoll_text::{EncodeOptions, TokenSlots, Tokenizer, Truncation};
 
 use crate::berth::Berths;
+use crate::cached::Keys;
 use crate::clock::{Clock, Nanos};
 use crate::config::{EngineConfig, Limits, Probe, Prompt, Stage};
 use crate::error::{Refusal, StartError};
@@ -20,10 +21,13 @@ use crate::need::{Known, Rates, need};
 use crate::plan::{self, Plan};
 use crate::pools::{self, Pools};
 use crate::queue::Queue;
-use crate::request::{Ask, JobOptions, PromptId, Tasks};
+use crate::request::{Ask, JobOptions, PromptId, SessionId, Tasks};
 use crate::ticket::{Admission, Job, Ticket};
 use crate::work::{Features, Labels, Progress, Times, Tokens, Work};
 use crate::worker::Worker;
+
+/// Who the bytes of cached vectors are debited to.
+const CACHE: Owner = Owner::new(2, "cached vectors");
 
 /// The engine. It has no threads, does no I/O and does not ask what time it is.
 pub struct Engine {
@@ -39,6 +43,8 @@ pub struct Engine {
     specials: Specials,
     prompts: Vec<(Prompt, Vec<u32>)>,
     pools: Pools,
+    keys: Keys,
+    cache: Option<VectorCache>,
     gate: Arc<Gate>,
     queue: Queue,
     berths: Berths,
@@ -94,6 +100,16 @@ impl Engine {
         )
         .map_err(|e| memory(&e))?;
         let ledger = Ledger::new(priced.plan.request_slots_bytes);
+        let cache = priced
+            .cache
+            .map(|cache| build_cache(cache, &pools, &ledger))
+            .transpose()
+            .map_err(|e| memory(&e))?;
+        let keys = Keys::new(
+            config.cache.secret,
+            &config.cache.model,
+            model.info().pooling.name(),
+        );
         let gate = Gate::new(
             ledger,
             Arc::clone(&config.clock),
@@ -104,6 +120,9 @@ impl Engine {
                 marks: config.marks,
             },
         );
+        if let Some(cache) = &cache {
+            gate.register(Arc::new(cache.clone()));
+        }
         let specials = find_specials(&tokenizer);
         let prompts = config
             .prompts
@@ -130,6 +149,8 @@ impl Engine {
             specials,
             prompts,
             pools,
+            keys,
+            cache,
             gate,
         }))
     }
@@ -222,7 +243,7 @@ impl Engine {
     }
 
     /// Counts by kind of slot.
-    pub fn pool_stats(&self) -> [KindStats; 8] {
+    pub fn pool_stats(&self) -> [KindStats; 9] {
         let of = |kind, stats| KindStats { kind, stats };
         let p = &self.pools;
         [
@@ -233,6 +254,7 @@ impl Engine {
             of(p.words.name(), p.words.stats()),
             of(p.labels.name(), p.labels.stats()),
             of(p.features.name(), p.features.stats()),
+            of(p.pins.name(), p.pins.stats()),
             of(p.chunks.name(), p.chunks.stats()),
         ]
     }
@@ -240,6 +262,20 @@ impl Engine {
     /// Gives every idle slot back to the system; returns the bytes freed.
     pub fn trim(&self) -> usize {
         self.pools.cap().trim_all()
+    }
+
+    /// The cache of vectors, if there is one.
+    pub fn cache(&self) -> Option<&VectorCache> {
+        self.cache.as_ref()
+    }
+
+    /// The session of that name: requests of one see vectors of no other.
+    pub fn session(&self, name: &[u8]) -> SessionId {
+        self.keys.session(name)
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     pub(crate) fn pools(&self) -> &Pools {
@@ -351,6 +387,8 @@ impl Engine {
             words: None,
             labels: Labels::default(),
             features: Features::default(),
+            pins: None,
+            uses_cache: false,
             options,
             times: Times {
                 submitted: self.now(),
@@ -377,6 +415,11 @@ impl Engine {
     }
 }
 
+fn build_cache(config: CacheConfig, pools: &Pools, ledger: &Ledger) -> Result<VectorCache, ReserveError> {
+    let reservation = Reservation::new(VectorCache::reserve_bytes(&config))?;
+    VectorCache::new(&reservation, pools.cap(), ledger, CACHE, config)
+}
+
 fn tasks_of(model: &Model) -> Tasks {
     let info = model.info();
     let mut can = Tasks::WORDS
@@ -399,6 +442,7 @@ fn rates_of(model: &Model) -> Rates {
         hidden: info.hidden,
         classes: info.sequence_head.as_ref().map_or(0, |head| head.labels.len()),
         characters: info.character_labels.is_some(),
+        cache: false,
     }
 }
 

@@ -25,7 +25,8 @@ const STEP_BYTES: usize = 2 << 20;
 /// At full pressure a cache may keep this part of what it holds, as a divisor.
 const CACHE_SHARE_LEAST: usize = 4;
 
-/// Something that holds bytes which it can do without: a cache. Registered with [`Engine::register`].
+/// Something that holds bytes which it can do without: a cache. What it holds is debited to the ledger and charged to the cap of the pools.
+/// Registered with [`Engine::register`].
 pub trait Reclaim: Send + Sync {
     /// Its name.
     fn name(&self) -> &'static str;
@@ -176,7 +177,7 @@ impl Engine {
         self.gate().requests_bytes()
     }
 
-    /// Bytes that pools have committed, leased and idle.
+    /// Bytes that pools have committed, leased and idle, with those that caches borrow.
     pub fn committed_bytes(&self) -> usize {
         self.pools().cap().committed_bytes()
     }
@@ -231,9 +232,9 @@ impl Engine {
         freed.sum()
     }
 
+    /// What pools and caches hold: all of it is charged to their one cap.
     fn live_bytes(&self) -> usize {
-        let caches: usize = self.gate().caches().iter().map(|cache| cache.live_bytes()).sum();
-        self.committed_bytes() + caches
+        self.committed_bytes()
     }
 
     fn marked_bytes(&self) -> usize {

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use plimsoll_encoder::{Hidden, Model, ModelInfo};
 
+use crate::cached::{Keep, shorten};
 use crate::characters;
 use crate::config::Limits;
+use crate::engine::Engine;
 use crate::pass::Part;
 use crate::request::Tasks;
 use crate::work::Work;
@@ -44,12 +46,19 @@ fn character_floats(info: &ModelInfo) -> usize {
 }
 
 /// Runs the heads that `work` asks for over one of its sequences.
-pub(crate) fn run(model: &Model, hidden: &Hidden<'_>, part: &Part, work: &mut Work, staging: &mut Staging) {
-    let tasks = work.options.tasks;
+pub(crate) fn run(engine: &Engine, hidden: &Hidden<'_>, part: &Part, work: &mut Work, staging: &mut Staging) {
+    let (model, tasks) = (engine.model(), work.options.tasks);
     let rows = part.rows.clone();
     if part.nth == 0 {
         if tasks.has(Tasks::EMBEDDING) {
-            embed(model, hidden, rows.clone(), part.input, work, &mut staging.vector);
+            embed(
+                engine,
+                hidden,
+                rows.clone(),
+                part.input,
+                work,
+                &mut staging.vector,
+            );
         }
         if tasks.has(Tasks::CLASSES) {
             model.classify(hidden, rows.clone(), work.features.logits_mut(part.input));
@@ -72,26 +81,24 @@ pub(crate) fn run(model: &Model, hidden: &Hidden<'_>, part: &Part, work: &mut Wo
 }
 
 fn embed(
-    model: &Model,
+    engine: &Engine,
     hidden: &Hidden<'_>,
     rows: Range<usize>,
-    input: usize,
+    index: usize,
     work: &mut Work,
-    vector: &mut [f32],
+    staged: &mut [f32],
 ) {
-    let normalize = work.options.normalize;
-    let out = work.features.embedding_mut(input);
-    if out.len() == vector.len() {
-        model.pool(hidden, rows, normalize, out);
-        return;
+    let (normalize, input) = (work.options.normalize, work.inputs.get(index));
+    let keep = Keep::of(engine, work, &input);
+    let out = work.features.embedding_mut(input.vector as usize);
+    let whole = out.len() == staged.len();
+    let vector = if whole { &mut *out } else { &mut *staged };
+    engine.model().pool(hidden, rows, normalize, vector);
+    if let Some(keep) = keep {
+        keep.vector(engine, vector);
     }
-    // Fewer dimensions: cut first, then scale what is left to length 1.
-    model.pool(hidden, rows, false, vector);
-    let len = out.len();
-    out.copy_from_slice(&vector[..len]);
-    if normalize {
-        let norm = out.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
-        out.iter_mut().for_each(|x| *x /= norm);
+    if !whole {
+        shorten(staged, normalize, out);
     }
 }
 

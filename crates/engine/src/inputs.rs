@@ -41,6 +41,10 @@ plimsoll_memory::pod_struct! {
         pub(crate) entities: Span,
         /// Its token vectors in the feature slot, counted in rows.
         pub(crate) rows: Span,
+        /// Which vector is its: of the feature slot, or, if it is cached and read in place, of the pins.
+        pub(crate) vector: u32,
+        /// 1: its vector was found in the cache, so it is not read at all.
+        pub(crate) cached: u32,
     }
 }
 
@@ -60,6 +64,27 @@ impl Input {
             1 => Kind::Pair,
             _ => Kind::Ids,
         }
+    }
+
+    /// Bytes of its text.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match self.kind() {
+            Kind::Ids => 0,
+            Kind::Text | Kind::Pair => self.first.len as usize + self.second.len as usize,
+        }
+    }
+
+    /// Token ids that it came in as.
+    pub(crate) fn ids(&self) -> usize {
+        match self.kind() {
+            Kind::Ids => self.first.len as usize,
+            Kind::Text | Kind::Pair => 0,
+        }
+    }
+
+    /// Whether its vector was found in the cache.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.cached != 0
     }
 }
 
@@ -109,25 +134,8 @@ impl InputTable {
         Ok(())
     }
 
-    /// Bytes of text in all inputs.
-    pub(crate) fn text_bytes(&self) -> usize {
-        let bytes = |input: Input| match input.kind() {
-            Kind::Ids => 0,
-            Kind::Text | Kind::Pair => input.first.len as usize + input.second.len as usize,
-        };
-        (0..self.len).map(|index| bytes(self.get(index))).sum()
-    }
-
-    /// Token ids in all inputs.
-    pub(crate) fn ids(&self) -> usize {
-        let ids = |input: Input| {
-            if input.kind() == Kind::Ids {
-                input.first.len as usize
-            } else {
-                0
-            }
-        };
-        (0..self.len).map(|index| ids(self.get(index))).sum()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Input> {
+        (0..self.len).map(|index| self.get(index))
     }
 
     /// True when some input is a pair.

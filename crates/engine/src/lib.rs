@@ -17,6 +17,7 @@
 
 mod answer;
 mod berth;
+mod cached;
 mod characters;
 mod clock;
 mod config;
@@ -39,14 +40,14 @@ mod ticket;
 mod work;
 mod worker;
 
-pub use answer::{Answer, Chunk, Entity, Timings, TokensView};
+pub use answer::{Answer, Cached, Chunk, Entity, Timings, TokensView};
 pub use clock::{Clock, ManualClock, Nanos};
-pub use config::{EngineConfig, Limits, Probe, Prompt, Stage};
+pub use config::{CacheSettings, EngineConfig, Limits, Probe, Prompt, Stage};
 pub use engine::{Engine, KindStats};
 pub use error::{BodyTooLong, JobError, Refusal, Shortage, StartError, TooManyInputs};
 pub use governor::{Governed, GovernorStats, LengthStats, Reclaim};
 pub use inputs::Inputs;
 pub use plan::{BillLine, Plan};
-pub use request::{Ask, JobOptions, Overflow, PromptId, Span, Tasks};
+pub use request::{Ask, CacheUse, JobOptions, Overflow, PromptId, SessionId, Span, Tasks};
 pub use ticket::{Admission, Job, Ticket};
 pub use worker::{Turn, Worker};

@@ -26,6 +26,8 @@ pub(crate) struct Rates {
     pub(crate) classes: usize,
     /// Whether the token head labels the characters inside tokens.
     pub(crate) characters: bool,
+    /// Whether a request may pin cached vectors.
+    pub(crate) cache: bool,
 }
 
 /// Lengths of the slots that a request leases, in elements of their kind.
@@ -45,6 +47,8 @@ pub(crate) struct Need {
     pub(crate) labels: usize,
     /// Features (f32).
     pub(crate) features: usize,
+    /// Cached vectors that are read in place.
+    pub(crate) pins: usize,
     /// Answer chunks.
     pub(crate) chunks: usize,
 }
@@ -127,6 +131,11 @@ pub(crate) fn need(limits: &Limits, rates: &Rates, tasks: Tasks, known: Known) -
             true => tokens,
         },
         features,
+        pins: if rates.cache && tasks.are_spared_by_a_vector() {
+            known.inputs
+        } else {
+            0
+        },
         chunks: CHUNKS,
     }
 }
@@ -161,6 +170,7 @@ mod tests {
         hidden: 384,
         classes: 2,
         characters: false,
+        cache: true,
     };
 
     #[test]

@@ -86,6 +86,10 @@ impl Pass {
         let mut progress = work.progress;
         while progress.next_input < work.inputs.len() {
             let input = work.inputs.get(progress.next_input);
+            if input.is_cached() {
+                progress.next_input += 1;
+                continue;
+            }
             let window = window(engine, work, &input, progress.next_window);
             if self.ids.len() + window.len > self.tokens_max || self.parts.len() == self.sequences_max {
                 break;

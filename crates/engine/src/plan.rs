@@ -5,10 +5,11 @@
 //! is refused at start.
 
 use plimsoll_encoder::{BatchShape, Model};
+use plimsoll_memory::{CacheConfig, VectorCache};
 
 use crate::berth::Cell;
 use crate::clock::Nanos;
-use crate::config::{EngineConfig, Limits};
+use crate::config::{CacheSettings, EngineConfig, Limits};
 use crate::error::StartError;
 use crate::govern::{Door, Lengths};
 use crate::need::{Known, Need, Rates, need};
@@ -22,6 +23,10 @@ const BODY_BYTES_DEFAULT: usize = 2_000_000;
 const BODY_BYTES_LEAST: usize = 16 * 1024;
 /// One chunk of answer.
 const CHUNK_BYTES: usize = 16 * 1024;
+/// Of what the longest request leaves, one part in so many may hold cached vectors where nobody says otherwise.
+const CACHE_SHARE: usize = 4;
+/// The cache of vectors grows only into what this part of the budget leaves free.
+const CACHE_FLOOR_PERCENT: usize = 40;
 /// How long a request may wait at the door for bytes.
 const ADMISSION_WAIT_MS: u64 = 10;
 
@@ -54,6 +59,8 @@ pub struct Plan {
     pub request_slots_bytes: usize,
     /// What the longest request that is let in may need.
     pub longest_request_bytes: usize,
+    /// Of it, what the cache of vectors may borrow while requests leave it free.
+    pub cache_bytes_max: usize,
     /// The limits that follow.
     pub limits: Limits,
 }
@@ -68,6 +75,8 @@ pub(crate) struct Priced {
     pub(crate) arena_bytes: usize,
     /// Bytes that one worker reads texts with.
     pub(crate) text_scratch_bytes: usize,
+    /// The cache of vectors, unless it has no room.
+    pub(crate) cache: Option<CacheConfig>,
 }
 
 /// Draws up the plan.
@@ -82,40 +91,51 @@ pub(crate) fn draw(
     let usual = can
         .with(Tasks::WORDS)
         .without(Tasks::TOKEN_EMBEDDINGS.with(Tasks::TOKENS));
-    let lines = |limits: &Limits, limit_bytes: usize| {
+    let draft = |limits: &Limits, limit_bytes: usize, rates: Rates| {
         let mut lines = fixed_lines(config, model, limits, text_scratch);
         let longest = longest_need(limits, &rates, can.with(Tasks::WORDS), limit_bytes);
         let tables = pools::bookkeeping_bytes(&longest, limits.chunk_bytes, limit_bytes, limits.requests_max);
         lines.push(line("pool tables", 1, tables));
-        lines
+        Draft {
+            slots_bytes: limit_bytes.saturating_sub(total(&lines)),
+            request_bytes: longest_bytes(limits, &rates, usual),
+            lines,
+            rates,
+            cache: None,
+        }
     };
     let limit_bytes = config.memory_limit_bytes;
     loop {
-        let mut lines_now = lines(&limits, limit_bytes);
-        let slots = limit_bytes.saturating_sub(total(&lines_now));
-        let request_bytes = longest_bytes(&limits, &rates, usual);
-        if Door::limit_for(request_bytes) <= slots {
-            lines_now.push(line("request slots", 1, slots));
+        let plain = draft(&limits, limit_bytes, rates);
+        if Door::limit_for(plain.request_bytes) <= plain.slots_bytes {
+            let rates = Rates { cache: true, ..rates };
+            let cached = draft(&limits, limit_bytes, rates).with_cache(&config.cache);
+            let mut draft = cached.unwrap_or(plain);
+            draft.lines.push(line("request slots", 1, draft.slots_bytes));
             let plan = Plan {
                 limit_bytes,
-                lines: lines_now,
-                request_slots_bytes: slots,
-                longest_request_bytes: request_bytes,
+                lines: draft.lines,
+                request_slots_bytes: draft.slots_bytes,
+                longest_request_bytes: draft.request_bytes,
+                cache_bytes_max: draft.cache.as_ref().map_or(0, VectorCache::reserve_bytes),
                 limits,
             };
-            let longest = longest_need(&limits, &rates, can.with(Tasks::WORDS), slots);
+            let longest = longest_need(&limits, &draft.rates, can.with(Tasks::WORDS), draft.slots_bytes);
             let arena_bytes = model.forward_scratch(batch_shape(&limits)).bytes();
             let text_scratch_bytes = text_scratch(limits.body_bytes_max);
             return Ok(Priced {
                 plan,
-                rates,
+                rates: draft.rates,
                 longest,
                 arena_bytes,
                 text_scratch_bytes,
+                cache: draft.cache,
             });
         }
-        if !shrink(config, model, &mut limits, request_bytes) {
-            let cost = |limit_bytes| total(&lines(&limits, limit_bytes)) + Door::limit_for(request_bytes);
+        if !shrink(config, model, &mut limits, plain.request_bytes) {
+            let request_bytes = plain.request_bytes;
+            let lines = |limit_bytes| draft(&limits, limit_bytes, rates).lines;
+            let cost = |limit_bytes| total(&lines(limit_bytes)) + Door::limit_for(request_bytes);
             return Err(too_small(limit_bytes, weight_bytes(model), request_bytes, cost));
         }
     }
@@ -133,6 +153,50 @@ fn shrink(config: &EngineConfig, model: &Model, limits: &mut Limits, request_byt
         limits.body_bytes_max /= 2;
     }
     pass_may || body_may
+}
+
+/// A bill in the making.
+struct Draft {
+    /// All but the slots of requests.
+    lines: Vec<BillLine>,
+    slots_bytes: usize,
+    request_bytes: usize,
+    rates: Rates,
+    cache: Option<CacheConfig>,
+}
+
+impl Draft {
+    /// With a cache of vectors, its tables paid from what one longest request leaves of the slots; `None` when that is too little. So a cache never makes
+    /// the least limit larger.
+    fn with_cache(mut self, settings: &CacheSettings) -> Option<Draft> {
+        let spare_bytes = self
+            .slots_bytes
+            .checked_sub(Door::limit_for(self.request_bytes))?;
+        let wanted = settings.bytes_max.unwrap_or(spare_bytes / CACHE_SHARE);
+        let mut bytes_max = wanted.min(self.slots_bytes);
+        loop {
+            let config = CacheConfig {
+                vector_len: self.rates.hidden,
+                bytes_max,
+                pinned_bytes_max: bytes_max / 2,
+                session_bytes_max: bytes_max / 100 * settings.session_percent,
+                ttl_ns: settings.ttl.0,
+                floor_bytes: self.slots_bytes / 100 * CACHE_FLOOR_PERCENT,
+                policy: settings.policy,
+            };
+            let tables = VectorCache::table_bytes(&config);
+            if VectorCache::reserve_bytes(&config) == 0 {
+                return None;
+            }
+            if tables <= spare_bytes {
+                self.lines.push(line("cache tables", 1, tables));
+                self.slots_bytes -= tables;
+                self.cache = Some(config);
+                return Some(self);
+            }
+            bytes_max /= 2;
+        }
+    }
 }
 
 fn total(lines: &[BillLine]) -> usize {
@@ -297,6 +361,7 @@ fn longest_need(limits: &Limits, rates: &Rates, tasks: Tasks, slots_bytes: usize
         Known::before_the_body(limits, cut_tasks, limits.body_bytes_max, limits.inputs_max),
     );
     Need {
+        pins: if rates.cache { whole.inputs } else { 0 },
         tokens: whole.tokens.max(cut.tokens),
         features: whole
             .features

@@ -17,6 +17,7 @@ pub(crate) struct Pools {
     pub(crate) words: Pool<u32>,
     pub(crate) labels: Pool<u8>,
     pub(crate) features: Pool<f32>,
+    pub(crate) pins: Pool<u32>,
     pub(crate) chunks: Pool<u8>,
     cap: CommitCap,
 }
@@ -32,7 +33,7 @@ impl Pools {
         let configs = configs(longest, chunk_bytes, bytes_max, requests_max);
         let reservation = Reservation::new(configs.iter().map(Planned::reserve_bytes).sum())?;
         let cap = CommitCap::new(bytes_max);
-        let [bodies, inputs, ids, tokens, words, labels, features, chunks] = configs;
+        let [bodies, inputs, ids, tokens, words, labels, features, pins, chunks] = configs;
         Ok(Pools {
             bodies: Pool::new(&reservation, &cap, bodies.config)?,
             inputs: Pool::new(&reservation, &cap, inputs.config)?,
@@ -41,6 +42,7 @@ impl Pools {
             words: Pool::new(&reservation, &cap, words.config)?,
             labels: Pool::new(&reservation, &cap, labels.config)?,
             features: Pool::new(&reservation, &cap, features.config)?,
+            pins: Pool::new(&reservation, &cap, pins.config)?,
             chunks: Pool::new(&reservation, &cap, chunks.config)?,
             cap,
         })
@@ -96,7 +98,7 @@ impl Planned {
     }
 }
 
-fn configs(longest: &Need, chunk_bytes: usize, bytes_max: usize, requests_max: usize) -> [Planned; 8] {
+fn configs(longest: &Need, chunk_bytes: usize, bytes_max: usize, requests_max: usize) -> [Planned; 9] {
     let planned = |name, element, len: usize| Planned {
         config: PoolConfig {
             name,
@@ -119,6 +121,7 @@ fn configs(longest: &Need, chunk_bytes: usize, bytes_max: usize, requests_max: u
         planned("words", Element::Word, longest.words),
         planned("labels", Element::Byte, longest.labels * LABEL_BYTES),
         planned("features", Element::Word, longest.features),
+        planned("pins", Element::Word, longest.pins),
         chunks,
     ]
 }
@@ -132,6 +135,7 @@ pub(crate) fn bytes(need: &Need, chunk_bytes: usize) -> usize {
         + slot::<u32>(need.words)
         + slot::<u8>(need.labels * LABEL_BYTES)
         + slot::<f32>(need.features)
+        + slot::<u32>(need.pins)
         + need.chunks * slot::<u8>(chunk_bytes)
 }
 

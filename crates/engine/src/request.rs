@@ -64,6 +64,11 @@ impl Tasks {
         self.any(Tasks(4 | 8 | 16 | 32))
     }
 
+    /// True when the encoder runs for vectors of texts alone, so that a vector which is known already spares it, and the reading of the text.
+    pub const fn are_spared_by_a_vector(self) -> bool {
+        self.has(Tasks::EMBEDDING) && !self.any(Tasks(2 | 8 | 16 | 32))
+    }
+
     /// True when the text has to be tokenised.
     pub const fn need_tokens(self) -> bool {
         self.any(Tasks(2 | 4 | 8 | 16 | 32 | 64))
@@ -88,6 +93,27 @@ pub enum Overflow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PromptId(pub usize);
 
+/// What a job does with the cache of vectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheUse {
+    /// It reads what is there and leaves what it computes.
+    #[default]
+    On,
+    /// It computes anew what is there, and leaves that.
+    Refresh,
+    /// Neither.
+    Off,
+}
+
+/// Whose vectors a job reads and leaves: sessions do not see each other's. Made by [`crate::Engine::session`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionId(pub(crate) u64);
+
+impl SessionId {
+    /// That of all requests that name no session.
+    pub const NONE: SessionId = SessionId(0);
+}
+
 /// How a job is done.
 #[derive(Clone, Copy, Debug)]
 pub struct JobOptions {
@@ -103,6 +129,10 @@ pub struct JobOptions {
     pub normalize: bool,
     /// Keep only the first so many dimensions of each vector.
     pub dimensions: Option<usize>,
+    /// What it does with the cache of vectors.
+    pub cache: CacheUse,
+    /// Whose vectors it may find there.
+    pub session: SessionId,
 }
 
 impl JobOptions {
@@ -115,6 +145,8 @@ impl JobOptions {
             prompt: None,
             normalize: true,
             dimensions: None,
+            cache: CacheUse::On,
+            session: SessionId::NONE,
         }
     }
 }

@@ -4,6 +4,7 @@ use plimsoll_memory::LeaseError;
 use plimsoll_text::segment::SegmentMode;
 use plimsoll_text::{EncodeError, EncodeOptions, Encoded, TokenSlots, Truncation};
 
+use crate::cached;
 use crate::characters;
 use crate::config::Stage;
 use crate::engine::{Engine, content};
@@ -21,6 +22,7 @@ const UNCUT: usize = u32::MAX as usize;
 pub(crate) fn run(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Result<usize, JobError> {
     check(work)?;
     let tasks = work.options.tasks;
+    cached::look_up(engine, work)?;
     let need = need(engine.limits(), engine.rates(), tasks, work.known());
     let pools = engine.pools();
     // Every lease below is a part of the debit that the door made from a longer body and more inputs.
@@ -32,7 +34,8 @@ pub(crate) fn run(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Resul
         tokenize(engine, work, scratch)?;
     }
     if tasks.has(Tasks::WORDS) {
-        work.words = lease(&pools.words, need.words).map_err(internal)?;
+        let text_bytes = work.inputs.iter().map(|input| input.text_bytes()).sum();
+        work.words = lease(&pools.words, text_bytes).map_err(internal)?;
         segment(engine, work, scratch)?;
     }
     lay_out(engine, work)?;
@@ -69,6 +72,9 @@ fn tokenize(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Result<(), 
     let mut used = 0;
     for index in 0..work.inputs.len() {
         let mut input = work.inputs.get(index);
+        if input.is_cached() {
+            continue;
+        }
         let encoded = match input.kind() {
             Kind::Ids => place_ids(engine, work, &input, index, used)?,
             Kind::Text | Kind::Pair => encode(engine, work, &input, index, used, scratch)?,
@@ -249,12 +255,14 @@ fn segment(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Result<(), J
 /// needed now that all is counted.
 fn lay_out(engine: &Engine, work: &mut Work) -> Result<(), JobError> {
     let tasks = work.options.tasks;
-    let (mut sequences, mut labels, mut rows) = (0, 0, 0);
+    let (mut sequences, mut labels, mut rows, mut vectors) = (0, 0, 0, 0);
     for index in 0..work.inputs.len() {
         let mut input = work.inputs.get(index);
-        if !tasks.need_encoder() {
+        if !tasks.need_encoder() || input.is_cached() {
             continue;
         }
+        input.vector = vectors;
+        vectors += 1;
         let windows = windows(engine, work, &input);
         let first = window(engine, work, &input, 0);
         if windows.more && tasks.without(Tasks::ENTITIES).need_encoder() {
@@ -278,7 +286,10 @@ fn lay_out(engine: &Engine, work: &mut Work) -> Result<(), JobError> {
         work.inputs.set(index, input);
     }
     work.progress.total = sequences;
-    lease_results(engine, work, labels, rows)
+    let vectors = cached::lay_out(engine, work, vectors);
+    lease_results(engine, work, labels, rows, vectors as usize)?;
+    cached::fill(work);
+    Ok(())
 }
 
 /// Tokens of an input that get labels, or characters where the model labels those.
@@ -289,7 +300,13 @@ fn labelled(engine: &Engine, work: &Work, input: &Input) -> usize {
     }
 }
 
-fn lease_results(engine: &Engine, work: &mut Work, labels: usize, rows: usize) -> Result<(), JobError> {
+fn lease_results(
+    engine: &Engine,
+    work: &mut Work,
+    labels: usize,
+    rows: usize,
+    vectors: usize,
+) -> Result<(), JobError> {
     let (tasks, pools, rates) = (work.options.tasks, engine.pools(), engine.rates());
     let inputs = work.inputs.len();
     let width = |task, width: usize| if tasks.has(task) { width } else { 0 };
@@ -299,15 +316,16 @@ fn lease_results(engine: &Engine, work: &mut Work, labels: usize, rows: usize) -
     );
     let classes = width(Tasks::CLASSES, rates.classes);
     let row = width(Tasks::TOKEN_EMBEDDINGS, rates.hidden);
-    let features = inputs * (embedding + classes) + rows * row;
+    let features = vectors * embedding + inputs * classes + rows * row;
     work.labels = Labels::new(
         lease(&pools.labels, labels * LABEL_BYTES).map_err(internal)?,
         labels,
     );
     work.features = Features::new(
         lease(&pools.features, features).map_err(internal)?,
-        inputs,
+        vectors,
         embedding,
+        inputs,
         classes,
         row,
     );

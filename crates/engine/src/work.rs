@@ -1,7 +1,7 @@
 //! All that one request holds, moved as one value from stage to stage. Dropping it gives everything back.
 
 use plimsoll_encoder::spans::{EntitySpan, Step, Taken};
-use plimsoll_memory::{Lease, Pod, cast, cast_mut};
+use plimsoll_memory::{Lease, Pins, Pod, cast, cast_mut};
 
 use crate::clock::Nanos;
 use crate::engine::Engine;
@@ -20,6 +20,10 @@ pub(crate) struct Work {
     pub(crate) words: Option<Lease<u32>>,
     pub(crate) labels: Labels,
     pub(crate) features: Features,
+    /// Cached vectors that are read until the answer was written.
+    pub(crate) pins: Option<Pins>,
+    /// The cache was, or will be, asked or told.
+    pub(crate) uses_cache: bool,
     pub(crate) options: JobOptions,
     pub(crate) times: Times,
     pub(crate) progress: Progress,
@@ -208,9 +212,10 @@ impl Labels {
 #[derive(Default)]
 pub(crate) struct Features {
     lease: Option<Lease<f32>>,
-    inputs: usize,
-    /// Width of an embedding, 0 when none are asked for.
+    /// Embeddings that are computed, their width (0 when none are asked for), and with it their end.
+    embeddings: usize,
     embedding_width: usize,
+    inputs: usize,
     classes: usize,
     /// Width of a token's vector.
     row_width: usize,
@@ -219,31 +224,33 @@ pub(crate) struct Features {
 impl Features {
     pub(crate) fn new(
         lease: Option<Lease<f32>>,
-        inputs: usize,
+        embeddings: usize,
         embedding_width: usize,
+        inputs: usize,
         classes: usize,
         row_width: usize,
     ) -> Features {
         Features {
             lease,
-            inputs,
+            embeddings,
             embedding_width,
+            inputs,
             classes,
             row_width,
         }
     }
 
-    fn embedding_range(&self, input: usize) -> std::ops::Range<usize> {
-        input * self.embedding_width..(input + 1) * self.embedding_width
+    fn embedding_range(&self, vector: usize) -> std::ops::Range<usize> {
+        vector * self.embedding_width..(vector + 1) * self.embedding_width
     }
 
     fn class_range(&self, input: usize) -> std::ops::Range<usize> {
-        let start = self.inputs * self.embedding_width + input * self.classes;
+        let start = self.embeddings * self.embedding_width + input * self.classes;
         start..start + self.classes
     }
 
     fn row_range(&self, input: &Input) -> std::ops::Range<usize> {
-        let rows = self.inputs * (self.embedding_width + self.classes);
+        let rows = self.embeddings * self.embedding_width + self.inputs * self.classes;
         rows + input.rows.range().start * self.row_width..rows + input.rows.range().end * self.row_width
     }
 
@@ -255,12 +262,17 @@ impl Features {
         self.lease.as_mut().map_or(&mut [], |lease| &mut lease[range])
     }
 
-    pub(crate) fn embedding(&self, input: usize) -> &[f32] {
-        self.slice(self.embedding_range(input))
+    /// The embedding of number `vector`, not of an input.
+    pub(crate) fn embedding(&self, vector: usize) -> &[f32] {
+        self.slice(self.embedding_range(vector))
     }
 
-    pub(crate) fn embedding_mut(&mut self, input: usize) -> &mut [f32] {
-        self.slice_mut(self.embedding_range(input))
+    pub(crate) fn embedding_mut(&mut self, vector: usize) -> &mut [f32] {
+        self.slice_mut(self.embedding_range(vector))
+    }
+
+    pub(crate) fn embedding_width(&self) -> usize {
+        self.embedding_width
     }
 
     pub(crate) fn logits(&self, input: usize) -> &[f32] {
@@ -294,18 +306,25 @@ impl Work {
         let ids = self.ids.as_ref().map_or(0, Lease::slot_bytes);
         let words = self.words.as_ref().map_or(0, Lease::slot_bytes);
         let tokens = self.tokens.lease.as_ref().map_or(0, Lease::slot_bytes);
-        self.body.slot_bytes() + self.inputs.slot_bytes() + ids + words + tokens
+        let pins = self.pins.as_ref().map_or(0, Pins::slot_bytes);
+        self.body.slot_bytes() + self.inputs.slot_bytes() + ids + words + tokens + pins
     }
 
-    /// What is known of it once its body was read.
+    /// What is known, once its body was read, of the inputs that are to be read: all but those whose vectors were found.
     pub(crate) fn known(&self) -> Known {
-        Known {
+        let mut known = Known {
             body_bytes: self.body.len(),
-            text_bytes: self.inputs.text_bytes(),
-            inputs: self.inputs.len(),
-            ids: self.inputs.ids(),
+            text_bytes: 0,
+            inputs: 0,
+            ids: 0,
             cut: Known::cut(self.options.tasks),
+        };
+        for input in self.inputs.iter().filter(|input| !input.is_cached()) {
+            known.text_bytes += input.text_bytes();
+            known.inputs += 1;
+            known.ids += input.ids();
         }
+        known
     }
 
     /// Bytes that it may still come to need, those that it holds included: what stays debited once its body was read.
@@ -343,6 +362,7 @@ impl Work {
             words,
             labels,
             features,
+            pins,
             held,
             ..
         } = self;
@@ -353,6 +373,7 @@ impl Work {
         words.into_iter().for_each(Lease::discard);
         labels.lease.into_iter().for_each(Lease::discard);
         features.lease.into_iter().for_each(Lease::discard);
+        pins.into_iter().for_each(Pins::discard);
         drop(held);
     }
 }

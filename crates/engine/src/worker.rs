@@ -156,7 +156,7 @@ impl Worker {
                 continue;
             }
             if let Some(work) = &mut cell.work {
-                heads::run(engine.model(), &hidden, part, work, &mut self.staging);
+                heads::run(engine, &hidden, part, work, &mut self.staging);
                 work.progress.done += 1;
             }
         }

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Rig, all_tasks, character_model, character_tokenizer, now_or_never, rig, rig_of};
-use plimsoll_engine::{JobOptions, Tasks};
+use common::{Rig, all_tasks, character_model, character_tokenizer, now_or_never, rig, rig_of, rig_with};
+use plimsoll_engine::{CacheSettings, JobOptions, Tasks};
 use plimsoll_memory::CountingAllocator;
 use plimsoll_memory::alloc;
 
@@ -13,6 +13,14 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 #[test]
 fn requests_of_all_lengths_and_tasks_allocate_nothing() {
     allocate_nothing(rig(), "我 在 a b 上 海 1 2 ");
+}
+
+#[test]
+fn looking_up_keeping_and_evicting_vectors_allocates_nothing() {
+    let rig = rig_with(|config| config.cache = CacheSettings::new(Some(64 * 1024)));
+    let cache = rig.engine.cache().unwrap().clone();
+    allocate_nothing(rig, "我 在 a b 上 海 1 2 ");
+    assert!(cache.stats().hits > 0);
 }
 
 #[test]

@@ -150,7 +150,14 @@ impl Rig {
     /// Nothing is held by anyone.
     #[track_caller]
     pub(crate) fn assert_all_back(&self) {
-        assert_eq!(self.engine.ledger().in_use(), 0, "the ledger is not back at 0");
+        assert_eq!(self.engine.requests_bytes(), 0, "the ledger is not back at 0");
+        let cache = self.engine.cache().map(|cache| cache.stats()).unwrap_or_default();
+        assert_eq!(cache.pinned_bytes, 0, "a cached vector is still pinned");
+        assert_eq!(
+            self.engine.ledger().in_use(),
+            cache.bytes,
+            "bytes that nobody owns"
+        );
         assert_eq!(self.engine.requests_inside(), 0, "a place is still taken");
         for kind in self.engine.pool_stats() {
             assert_eq!(kind.stats.leased_slots, 0, "{} are still leased", kind.kind);

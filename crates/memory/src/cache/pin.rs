@@ -113,6 +113,11 @@ impl Pins {
         self.len == 0
     }
 
+    /// Unpins all, and returns the room as a panic would.
+    pub fn discard(mut self) {
+        self.slots.discard = true;
+    }
+
     /// Bytes of the room.
     pub fn slot_bytes(&self) -> usize {
         self.slots.slot_bytes()

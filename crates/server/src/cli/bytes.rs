@@ -35,7 +35,7 @@ impl FromStr for MemoryLimit {
 }
 
 /// `1500000`, `64KiB`, `512MiB`, `2GB`, `1.5G`.
-fn parse_bytes(text: &str) -> Result<usize, String> {
+pub(super) fn parse_bytes(text: &str) -> Result<usize, String> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());

@@ -10,6 +10,7 @@ mod start;
 pub mod tune;
 
 use clap::{Args, Parser, Subcommand};
+use plimsoll_memory::CachePolicy;
 
 pub use bytes::MemoryLimit;
 pub use start::{StartUp, StartUpError};
@@ -74,6 +75,16 @@ pub struct ModelArgs {
     /// Bytes of the longest body; by default 2000000, or less where the memory limit is small.
     #[arg(long, env)]
     pub payload_limit: Option<usize>,
+    /// Most bytes of cached vectors, 0 for none; by default a quarter of what the longest request leaves of the bytes that requests share. The cache borrows
+    /// them while they are free.
+    #[arg(long, env, value_parser = bytes::parse_bytes)]
+    pub cache_bytes: Option<usize>,
+    /// Which cached vectors go first: lru, sieve or s3-fifo.
+    #[arg(long, env, default_value = "s3-fifo")]
+    pub cache_policy: CachePolicy,
+    /// A cached vector not used for so many seconds is gone.
+    #[arg(long, env, default_value_t = 3600)]
+    pub cache_ttl_s: u64,
     /// Whether texts longer than the model reads are cut where a request does not say; otherwise they are refused.
     #[arg(long, env, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub auto_truncate: bool,

@@ -52,7 +52,8 @@ pub fn as_text(plan: &Plan) -> String {
     );
     let limits = &plan.limits;
     text += &format!(
-        "longest request {} bytes; body up to {} bytes, {} texts, {} tokens each; {} tokens a pass; {} requests\n",
+        "cached vectors borrow up to {} of the request slots\nlongest request {} bytes; body up to {} bytes, {} texts, {} tokens each; {} tokens a pass; {} requests\n",
+        shown(plan.cache_bytes_max),
         plan.longest_request_bytes,
         limits.body_bytes_max,
         limits.inputs_max,
@@ -71,6 +72,7 @@ fn as_json(plan: &Plan) -> serde_json::Value {
         "lines": plan.lines.iter().map(line).collect::<Vec<_>>(),
         "request_slots_bytes": plan.request_slots_bytes,
         "longest_request_bytes": plan.longest_request_bytes,
+        "cache_bytes_max": plan.cache_bytes_max,
         "limits": {
             "body_bytes_max": limits.body_bytes_max,
             "inputs_max": limits.inputs_max,

@@ -1,10 +1,11 @@
 //! From flags to an engine: what `serve`, `analyze` and `plan` share.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 
-use plimsoll_engine::{BillLine, Engine, EngineConfig, Probe, PromptId, StartError};
+use plimsoll_engine::{BillLine, CacheSettings, Engine, EngineConfig, Nanos, Probe, PromptId, StartError};
 use plimsoll_memory::alloc;
 
 use super::ModelArgs;
@@ -95,6 +96,7 @@ impl StartUp {
         config.drop_order = settings.drop_order;
         config.pace = settings.pace;
         config.prompts.clone_from(&loaded.prompts);
+        config.cache = cache_settings(args, &loaded);
         config.fixed = fixed_lines(limit_bytes, workers, connections);
         let default_prompt = default_prompt(args, &loaded)?;
         let Loaded {
@@ -132,6 +134,18 @@ impl StartUp {
             app: Arc::new(app),
             workers,
         })
+    }
+}
+
+fn cache_settings(args: &ModelArgs, loaded: &Loaded) -> CacheSettings {
+    // The standard library keys its hash maps with secrets from the system; two of its hashes of nothing are one for us.
+    let secret = [(); 2].map(|()| RandomState::new().hash_one(()));
+    CacheSettings {
+        policy: args.cache_policy,
+        ttl: Nanos::from_ms(args.cache_ttl_s.saturating_mul(1000)),
+        secret,
+        model: loaded.revision.clone(),
+        ..CacheSettings::new(args.cache_bytes)
     }
 }
 

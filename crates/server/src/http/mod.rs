@@ -4,6 +4,7 @@
 //! slot, parsed there, submitted, answered. A route is a row of a table: its path, what its body means and the format of its errors. The
 //! bodies are JSON whatever their `Content-Type` says.
 
+mod caching;
 pub mod guard;
 pub mod openai;
 pub mod own;

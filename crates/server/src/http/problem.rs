@@ -13,7 +13,7 @@
 //! | 503 | the deadline passed in the queue; the server drains |
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use plimsoll_engine::{BodyTooLong, JobError, Refusal, Shortage};
 use serde_json::{Value, json};
 
@@ -186,6 +186,18 @@ impl Problem {
         Problem {
             retry_after_ms: Some(1000),
             ..problem
+        }
+    }
+
+    /// A header that says what nobody understands.
+    pub fn bad_header(name: &HeaderName, expected: &'static str) -> Self {
+        Problem {
+            field: Some(name.to_string()),
+            ..Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Validation",
+                format!("header {name}: {expected}"),
+            )
         }
     }
 

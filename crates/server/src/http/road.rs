@@ -18,6 +18,7 @@ use plimsoll_memory::PipelineScope;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Route;
+use super::caching::{self, Caching};
 use super::problem::Problem;
 use crate::answer::{AnswerBody, Served, Source};
 use crate::app::App;
@@ -35,8 +36,9 @@ pub async fn travel(app: Arc<App>, route: Route, request: Request) -> Response {
     app.metrics.began(&route);
     let began = app.engine.now();
     let waits_to_send = request.headers().contains_key(header::EXPECT);
+    let caching = Caching::of(&app.engine, request.headers());
     let mut body = request.into_body();
-    match answer(&app, &route, began, &mut body).await {
+    match answer(&app, &route, began, caching, &mut body).await {
         Ok(response) => {
             app.metrics
                 .succeeded(&route, Nanos(app.engine.now().since(began)));
@@ -57,14 +59,21 @@ pub async fn travel(app: Arc<App>, route: Route, request: Request) -> Response {
     }
 }
 
-async fn answer(app: &Arc<App>, route: &Route, began: Nanos, body: &mut Body) -> Result<Response, Problem> {
+async fn answer(
+    app: &Arc<App>,
+    route: &Route,
+    began: Nanos,
+    caching: Result<Caching, Problem>,
+    body: &mut Body,
+) -> Result<Response, Problem> {
+    let caching = caching?;
     let declared_bytes = body
         .size_hint()
         .exact()
         .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     let ticket = admit(app, route, declared_bytes).await?;
     let ticket = receive(app, ticket, body, declared_bytes).await?;
-    let (shape, job) = submit(app, route, ticket)?;
+    let (shape, job) = submit(app, route, caching, ticket)?;
     let answer = counted(job).await?;
     respond(app, shape, began, answer).await
 }
@@ -154,7 +163,7 @@ async fn receive(
 }
 
 /// Reads what the body asks for and hands it to the workers.
-fn submit(app: &App, route: &Route, mut ticket: Ticket) -> Result<(Shape, Job), Problem> {
+fn submit(app: &App, route: &Route, caching: Caching, mut ticket: Ticket) -> Result<(Shape, Job), Problem> {
     let scope = PipelineScope::enter();
     let read = ticket.parse(|body, inputs| (route.read)(body, inputs, &app.abilities));
     let request: wire::Request = match read {
@@ -166,10 +175,11 @@ fn submit(app: &App, route: &Route, mut ticket: Ticket) -> Result<(Shape, Job), 
     };
     let timeout_ns = u64::try_from(app.settings.request_timeout.as_nanos()).unwrap_or(u64::MAX);
     let deadline = app.engine.now().after(Nanos(timeout_ns));
-    Ok((
-        request.shape,
-        app.engine.submit(ticket, request.options, deadline),
-    ))
+    let session = request
+        .session
+        .map(|name| app.engine.session(&ticket.body()[name.range()]));
+    let options = caching.apply(request.options, session);
+    Ok((request.shape, app.engine.submit(ticket, options, deadline)))
 }
 
 /// Begins to write the answer.
@@ -182,7 +192,7 @@ async fn respond(app: &Arc<App>, shape: Shape, began: Nanos, answer: Answer) -> 
     }
     let counts = Counts::of(&served);
     app.metrics.answered(&counts, served.answer().timings());
-    let timings = served.answer().timings();
+    let (timings, cached) = (served.answer().timings(), served.answer().cache());
     let body = Body::new(AnswerBody::start(served, shape).await);
     let mut response = Response::new(body);
     let total = Nanos(app.engine.now().since(began));
@@ -204,6 +214,7 @@ async fn respond(app: &Arc<App>, shape: Shape, began: Nanos, answer: Answer) -> 
         app.metrics.dropped(dropped);
         headers.insert("x-plimsoll-dropped", names_of(dropped));
     }
+    caching::tell(headers, cached);
     Ok(response)
 }
 

@@ -5,6 +5,7 @@
 mod governor;
 mod histogram;
 pub mod text;
+mod vectors;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::SystemTime;

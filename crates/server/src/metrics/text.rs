@@ -17,6 +17,10 @@ pub fn encode(app: &App) -> String {
         .and_then(|()| memory(app, &mut text))
         .and_then(|()| pools(app, &mut text))
         .and_then(|()| super::governor::encode(app, &mut text))
+        .and_then(|()| match app.engine.cache() {
+            Some(cache) => super::vectors::encode(&cache.stats(), &mut text),
+            None => Ok(()),
+        })
         .expect("a String takes all that is written to it");
     text
 }
@@ -170,7 +174,7 @@ fn memory(app: &App, text: &mut String) -> Result {
         "plimsoll_ledger_in_use_bytes",
         gauge,
         "Bytes debited to requests.",
-        ledger.in_use(),
+        engine.requests_bytes(),
     )?;
     one(
         text,

@@ -52,6 +52,7 @@ pub(super) fn load() -> Result<Loaded, ModelError> {
         tokenizer,
         prompts,
         default_prompt,
+        revision: format!("{id} {}", env!("CARGO_PKG_VERSION")),
         id,
     })
 }

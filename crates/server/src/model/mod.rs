@@ -4,6 +4,7 @@ mod embedded;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use plimsoll_encoder::{LoadError, Model, Pooling};
 use plimsoll_engine::Prompt;
@@ -27,6 +28,8 @@ pub struct Loaded {
     pub default_prompt: Option<String>,
     /// The directory, or the name of the model inside the binary.
     pub id: String,
+    /// What tells this model from another, or from itself at another time.
+    pub revision: String,
 }
 
 impl Loaded {
@@ -171,7 +174,21 @@ fn load_dir(id: &str) -> Result<Loaded, ModelError> {
         prompts,
         default_prompt,
         id: id.to_owned(),
+        revision: revision(id, path)?,
     })
+}
+
+/// The directory with the length and the time of its weights.
+fn revision(id: &str, path: &Path) -> Result<String, ModelError> {
+    let path = path.join("model.safetensors");
+    let failed = |source| ModelError::Io {
+        path: path.clone(),
+        source,
+    };
+    let file = fs::metadata(&path).map_err(failed)?;
+    let changed = file.modified().map_err(failed)?;
+    let since = changed.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Ok(format!("{id} {} {}", file.len(), since.as_nanos()))
 }
 
 fn tokenizer(id: &str, path: &Path) -> Result<Tokenizer, ModelError> {

@@ -11,7 +11,7 @@
 
 use plimsoll_engine::{Inputs, JobOptions, Tasks};
 
-use super::body::Body;
+use super::body::{Body, engine_span};
 use super::{Abilities, Request, Shape, WireError};
 use crate::json::{ErrorKind, Kind, Unknown};
 
@@ -56,9 +56,10 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
         .fields(["text", "tasks", "session"], Unknown::Refuse)?;
     body.reader.end()?;
     let text = body.must(text, "text")?;
-    if body.optional(session)? {
-        session_name(&mut body)?;
-    }
+    let session = match body.optional(session)? {
+        true => Some(session_name(&mut body)?),
+        false => None,
+    };
     let tasks = if body.optional(wanted)? {
         wanted_tasks(&mut body, abilities)?
     } else {
@@ -78,18 +79,22 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
         ..JobOptions::new(tasks.with(Tasks::TOKEN_COUNT))
     };
     Ok(Request {
-        options,
-        shape: Shape::Analyze {
-            tasks,
-            dropped: Tasks::NONE,
-            single,
-        },
+        session,
+        ..Request::new(
+            options,
+            Shape::Analyze {
+                tasks,
+                dropped: Tasks::NONE,
+                single,
+            },
+        )
     })
 }
 
-fn session_name(body: &mut Body<'_, '_>) -> Result<(), WireError> {
+fn session_name(body: &mut Body<'_, '_>) -> Result<plimsoll_engine::Span, WireError> {
     let place = body.reader.mark();
-    if body.reader.string()?.len > SESSION_BYTES_MAX {
+    let name = body.reader.string()?;
+    if name.len > SESSION_BYTES_MAX {
         body.reader.go_to(place);
         return Err(body
             .reader
@@ -98,7 +103,7 @@ fn session_name(body: &mut Body<'_, '_>) -> Result<(), WireError> {
             })
             .into());
     }
-    Ok(())
+    Ok(engine_span(name))
 }
 
 fn wanted_tasks(body: &mut Body<'_, '_>, abilities: &Abilities) -> Result<Tasks, WireError> {

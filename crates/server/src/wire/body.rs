@@ -15,7 +15,7 @@ pub(super) struct Body<'a, 'b> {
 }
 
 /// The engine's form of a span.
-fn engine_span(span: Span) -> plimsoll_engine::Span {
+pub(super) fn engine_span(span: Span) -> plimsoll_engine::Span {
     plimsoll_engine::Span {
         start: span.start as u32,
         len: span.len as u32,

@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use plimsoll_engine::{Inputs, JobOptions, PromptId, Tasks};
+use plimsoll_engine::{Inputs, JobOptions, PromptId, Span, Tasks};
 
 use crate::json::{ErrorKind, JsonError};
 
@@ -52,6 +52,18 @@ pub struct Request {
     pub options: JobOptions,
     /// For the answer's writer.
     pub shape: Shape,
+    /// The session that the body names, where it lies.
+    pub session: Option<Span>,
+}
+
+impl Request {
+    fn new(options: JobOptions, shape: Shape) -> Self {
+        Request {
+            options,
+            shape,
+            session: None,
+        }
+    }
 }
 
 /// The shape of an answer.

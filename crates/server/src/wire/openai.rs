@@ -39,8 +39,5 @@ pub fn embeddings(
         dimensions,
         ..JobOptions::new(Tasks::EMBEDDING)
     };
-    Ok(Request {
-        options,
-        shape: Shape::OpenAi { base64 },
-    })
+    Ok(Request::new(options, Shape::OpenAi { base64 }))
 }

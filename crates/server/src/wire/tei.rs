@@ -50,10 +50,7 @@ pub fn embed(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) -
     };
     body.reader.go_to(texts);
     body.push_batch()?;
-    Ok(Request {
-        options,
-        shape: Shape::Embed,
-    })
+    Ok(Request::new(options, Shape::Embed))
 }
 
 /// Reads `/embed_all`: `{inputs, truncate?, truncation_direction?, prompt_name?}`.
@@ -78,10 +75,7 @@ pub fn embed_all(
     };
     body.reader.go_to(texts);
     body.push_batch()?;
-    Ok(Request {
-        options,
-        shape: Shape::EmbedAll,
-    })
+    Ok(Request::new(options, Shape::EmbedAll))
 }
 
 /// Reads `/predict`: `{inputs, raw_scores = false, truncate?, truncation_direction?}`, where `inputs` is a text, a pair `["a", "b"]`, or a
@@ -110,10 +104,7 @@ pub fn predict(
         prompt: abilities.default_prompt.filter(|_| abilities.embeds_first),
         ..JobOptions::new(Tasks::CLASSES)
     };
-    Ok(Request {
-        options,
-        shape: Shape::Predict { single, raw_scores },
-    })
+    Ok(Request::new(options, Shape::Predict { single, raw_scores }))
 }
 
 /// Whether it was one input and not a batch.
@@ -202,13 +193,11 @@ pub fn rerank(
         let text = body.text()?;
         body.push(query, Some(text))
     })?;
-    Ok(Request {
-        options: JobOptions {
-            overflow,
-            ..JobOptions::new(Tasks::CLASSES)
-        },
-        shape,
-    })
+    let options = JobOptions {
+        overflow,
+        ..JobOptions::new(Tasks::CLASSES)
+    };
+    Ok(Request::new(options, shape))
 }
 
 /// Reads `/similarity`: `{inputs: {source_sentence, sentences}, parameters?: {truncate?, truncation_direction?, prompt_name?}}`. The
@@ -249,10 +238,7 @@ pub fn similarity(
     body.field = "sentences";
     body.reader.go_to(sentences);
     body.push_texts()?;
-    Ok(Request {
-        options,
-        shape: Shape::Similarity,
-    })
+    Ok(Request::new(options, Shape::Similarity))
 }
 
 /// Reads `/tokenize`: `{inputs, add_special_tokens = true, prompt_name?}`.
@@ -283,10 +269,7 @@ pub fn tokenize(
             .unexpected("a string or an array of strings", found)
             .into()),
     }?;
-    Ok(Request {
-        options,
-        shape: Shape::Tokenize,
-    })
+    Ok(Request::new(options, Shape::Tokenize))
 }
 
 /// Reads `/decode`: `{ids, skip_special_tokens = true}`, where `ids` is `[u32]` or `[[u32]]`.
@@ -325,8 +308,5 @@ pub fn decode(
         add_special_tokens: false,
         ..JobOptions::new(Tasks::TOKENS)
     };
-    Ok(Request {
-        options,
-        shape: Shape::Decode { skip_special_tokens },
-    })
+    Ok(Request::new(options, Shape::Decode { skip_special_tokens }))
 }

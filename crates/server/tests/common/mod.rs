@@ -172,11 +172,11 @@ impl Server {
     pub(crate) fn assert_empty(&self) {
         let engine = &self.app.engine;
         let began = std::time::Instant::now();
-        while engine.requests_inside() > 0 || engine.ledger().in_use() > 0 {
+        while engine.requests_inside() > 0 || engine.requests_bytes() > 0 {
             assert!(
                 began.elapsed() < PATIENCE,
                 "{} bytes stay in use",
-                engine.ledger().in_use()
+                engine.requests_bytes()
             );
             std::thread::yield_now();
         }
