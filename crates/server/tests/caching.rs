@@ -65,7 +65,8 @@ fn sessions_do_not_see_each_others_vectors() {
     assert_eq!(did(&ask(&server, "/v1/analyze", "", &named("one"))), "miss");
     assert_eq!(did(&ask(&server, "/v1/analyze", "", &named("two"))), "miss");
     assert_eq!(did(&ask(&server, "/v1/analyze", "", &bare)), "miss");
-    assert_eq!(did(&ask(&server, "/v1/analyze", "", &named("o\\u006ee"))), "hit");
+    let escaped = r#"{"text": "a b", "tasks": ["embedding"], "session": "o\u006ee"}"#;
+    assert_eq!(did(&ask(&server, "/v1/analyze", "", escaped)), "hit");
     let header = "x-plimsoll-session: one\r\n";
     assert_eq!(did(&ask(&server, "/v1/analyze", header, &bare)), "hit");
     assert_eq!(did(&ask(&server, "/v1/analyze", header, &named("three"))), "miss");
