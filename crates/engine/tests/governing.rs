@@ -223,10 +223,7 @@ fn a_cycle_on_request_gives_back_all_that_is_idle() {
     let cycles = settle(&rig);
     assert_eq!(cycles.len(), 1, "{cycles:?}");
     assert_eq!((cycles[0].cause, cycles[0].number), (Cause::Request, 1));
-    assert_eq!(
-        (cycles[0].live_before_bytes, cycles[0].marked_bytes),
-        (before, 7)
-    );
+    assert_eq!((cycles[0].live_before_bytes, cycles[0].marked_bytes), (before, 7));
     assert_eq!(cycles[0].live_after_bytes, 0);
     assert_eq!(cache.live_bytes(), 1000, "a cache without pressure keeps all");
     assert_eq!(rig.engine.committed_bytes(), 0);
