@@ -131,7 +131,7 @@ pub(crate) fn need(limits: &Limits, rates: &Rates, tasks: Tasks, known: Known) -
             true => tokens,
         },
         features,
-        pins: if rates.cache && tasks.are_spared_by_a_vector() {
+        pins: if rates.cache && tasks.has(Tasks::EMBEDDING) {
             known.inputs
         } else {
             0

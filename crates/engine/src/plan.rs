@@ -361,7 +361,6 @@ fn longest_need(limits: &Limits, rates: &Rates, tasks: Tasks, slots_bytes: usize
         Known::before_the_body(limits, cut_tasks, limits.body_bytes_max, limits.inputs_max),
     );
     Need {
-        pins: if rates.cache { whole.inputs } else { 0 },
         tokens: whole.tokens.max(cut.tokens),
         features: whole
             .features

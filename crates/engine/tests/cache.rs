@@ -233,6 +233,25 @@ fn a_request_may_do_without_or_refresh() {
     assert_eq!(ask(&mut rig, "#5 6 7", options()), (Cached::Hit, 0));
 }
 
+/// The door prices what a route may ask for; the body then asks for a part of it, and what is found is pinned on top of what is computed.
+#[test]
+fn pins_are_paid_for_whatever_else_was_priced() {
+    let mut rig = rig();
+    let texts = ["a", "b", "c", "d e", "f g h"];
+    ask(&mut rig, texts[0], options());
+    for count in 2..=texts.len() {
+        let body = texts[..count].join("\n");
+        for priced in [EMBED, EMBED.with(Tasks::CLASSES), common::all_tasks()] {
+            let ticket = rig.ticket(priced, &body);
+            let deadline = rig.engine.now().after(Nanos::from_ms(1000));
+            let job = rig.engine.submit(ticket, options(), deadline);
+            rig.work();
+            assert_ne!(now_or_never(job).unwrap().cache(), Cached::Miss);
+        }
+    }
+    rig.assert_all_back();
+}
+
 #[test]
 fn what_is_not_used_for_the_time_to_live_is_gone() {
     let mut rig = rig_with(|config| {
