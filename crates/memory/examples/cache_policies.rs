@@ -247,11 +247,8 @@ fn print_lookups(trace: &[usize], texts: &[String], vector: &[f32]) {
         });
         let before = live_bytes(Some(&cache));
         (0..UNSEEN).for_each(|number| assert!(!ask(&cache, texts.len() + number, vector)));
-        print_times(
-            &format!("L2, {}", policy.name()),
-            &times,
-            live_bytes(Some(&cache)) - before,
-        );
+        let grown_bytes = live_bytes(Some(&cache)) - before;
+        print_times(&format!("L2, {}", policy.name()), &times, grown_bytes);
     }
 }
 
