@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Every layer writes where it read, so memory is O(tokens x hidden) for the result and a constant for the rest (unless one
-//! sequence is longer than a chunk). Attention's and the feed-forward network's temporaries take turns in the same bytes. In bf16 and
+//! sequence is longer than a chunk). In bf16 and
 //! 8 bits, what a product reads is encoded just before, a chunk or tile at a time; the residual stays in floats.
 
 use plimsoll_kernel::{
@@ -75,6 +75,19 @@ impl Pieces {
     }
 }
 
+/// What attention works in.
+struct Attention<'f> {
+    qkv: &'f mut [f32],
+    words: &'f mut [u32],
+    scratch: &'f mut [u32],
+}
+
+/// What the feed-forward network works in.
+struct FeedForward<'f> {
+    middle: &'f mut [f32],
+    words: &'f mut [u32],
+}
+
 fn attention_shape(config: &Config) -> AttentionShape {
     AttentionShape {
         heads: config.heads,
@@ -97,7 +110,7 @@ pub(crate) fn scratch(config: &Config, format: Format, shape: BatchShape, lanes:
         .and(ScratchReq::of::<u32>(pieces.chunk))
         .and(ScratchReq::of::<u32>(pieces.attention));
     let feed_forward = ScratchReq::of::<f32>(pieces.middle).and(ScratchReq::of::<u32>(pieces.tile));
-    ScratchReq::of::<f32>(pieces.hidden).and(attention.or(feed_forward))
+    ScratchReq::of::<f32>(pieces.hidden).and(attention).and(feed_forward)
 }
 
 impl<'m> Pass<'m> {
@@ -112,11 +125,20 @@ impl<'m> Pass<'m> {
         self.check_scratch(shape, frame)?;
         let pieces = Pieces::new(self.config, self.format, shape, self.crew.lanes());
         let hidden = frame.take::<f32>(pieces.hidden)?;
-        let temporaries = frame.nested();
+        let frame = frame.nested();
+        let mut attention = Attention {
+            qkv: frame.take(pieces.qkv)?,
+            words: frame.take(pieces.chunk)?,
+            scratch: frame.take(pieces.attention)?,
+        };
+        let mut feed_forward = FeedForward {
+            middle: frame.take(pieces.middle)?,
+            words: frame.take(pieces.tile)?,
+        };
         self.embed(batch, hidden);
         for layer in &self.encoder.layers {
-            self.attend(layer, batch.lens, hidden, &pieces, &temporaries.nested())?;
-            self.feed_forward(layer, hidden, &pieces, &temporaries.nested())?;
+            self.attend(layer, batch.lens, hidden, &mut attention);
+            self.feed_forward(layer, hidden, &mut feed_forward);
         }
         Ok(hidden)
     }
@@ -235,18 +257,14 @@ impl<'m> Pass<'m> {
         layer: &Layer,
         lens: &[u32],
         hidden: &mut [f32],
-        pieces: &Pieces,
-        frame: &Frame<'_>,
-    ) -> Result<(), ScratchTooSmall> {
+        Attention { qkv, words, scratch }: &mut Attention<'_>,
+    ) {
         let width = self.config.hidden;
         let shape = attention_shape(self.config);
         let format = attention_format(self.format, self.kernel);
-        let qkv = frame.take::<f32>(pieces.qkv)?;
-        let words = frame.take::<u32>(pieces.chunk)?;
-        let scratch = frame.take::<u32>(pieces.attention)?;
         let (mut lens, mut rest) = (lens, hidden);
         while !lens.is_empty() {
-            let (count, tokens) = next_chunk(lens, pieces.qkv / (3 * width));
+            let (count, tokens) = next_chunk(lens, qkv.len() / (3 * width));
             let (chunk_lens, later) = lens.split_at(count);
             let (rows, behind) = rest.split_at_mut(tokens * width);
             let qkv = &mut qkv[..3 * rows.len()];
@@ -262,24 +280,20 @@ impl<'m> Pass<'m> {
             self.normalize(&layer.attention_norm, rows);
             (lens, rest) = (later, behind);
         }
-        Ok(())
     }
 
     fn feed_forward(
         &self,
         layer: &Layer,
         hidden: &mut [f32],
-        pieces: &Pieces,
-        frame: &Frame<'_>,
-    ) -> Result<(), ScratchTooSmall> {
+        FeedForward { middle, words }: &mut FeedForward<'_>,
+    ) {
         let Config {
             hidden: width,
             intermediate,
             activation,
             ..
         } = *self.config;
-        let middle = frame.take::<f32>(pieces.middle)?;
-        let words = frame.take::<u32>(pieces.tile)?;
         for rows in hidden.chunks_mut(FEED_FORWARD_ROWS * width) {
             let middle = &mut middle[..rows.len() / width * intermediate];
             let x = self.encoded(rows, width, words);
@@ -288,7 +302,6 @@ impl<'m> Pass<'m> {
             self.product(&layer.down, x, rows, Epilogue::Add);
             self.normalize(&layer.output_norm, rows);
         }
-        Ok(())
     }
 
     /// Rows as a product reads them: floats where they are, else encoded into `words`.

@@ -4,26 +4,29 @@
 //! for each sequence and head:
 //!     pack its keys and values as products read weights           length x head_dim each, in scratch
 //!     for each tile of 8 queries:
+//!         m = a bound of their scores: |q| max |k|, or, where that is loose, their maximum, by a product of its own
 //!         for each block of keys:                                 all of them, up to 528
-//!             s = q k^T                                           8 x block, in the first-level cache
-//!             m' = max(m, max s);  c = 2^(m - m');  p = 2^(s - m');  l = l c + sum p;  o = o c + p v
+//!             p = 2^(q k^T - m);  l = l + sum p                   8 x block, in the first-level cache
+//!             o = o + p v
 //!         q = o / l                                               the context takes the place of the query
 //! ```
 //!
-//! The running maximum and sum are the on-line softmax of Milakov and Gimelshein (arXiv:1805.02867), as in FlashAttention; both
-//! products are the [register tile](crate::product) of the linear layers. Queries are multiplied with `log2 e / sqrt(head_dim)`
-//! while they are copied, so that powers of two do for the exponential.
+//! Softmax does not change when all scores are lowered alike, so that any bound does for the maximum as long as no weight that counts
+//! gets lost below the smallest float. With one known before the product, sums start at minus m and become weights while they are in
+//! registers; no score is ever stored. Both products are the [register tile](crate::product) of the linear layers. Queries are
+//! multiplied with `log2 e / sqrt(head_dim)` while they are copied, so that powers of two do for the exponential.
 
 use crate::crew::Crew;
 use crate::encode::encode_row;
 use crate::math::{exp2, exp2_near};
 use crate::packed::{Format, PANEL};
-use crate::product::{Bf16Dot, Dot, FloatDot, Strided, TILE_VECTORS, by_rows, tile, tile_rows};
+use crate::product::{Bf16Dot, Dot, FloatDot, Strided, TILE_VECTORS, by_rows, tile_from, tile_rows};
+use crate::rows::dot;
 use crate::simd::{Level, Op, Simd};
 
 /// Queries in a tile, at most.
 const TILE_QUERIES: usize = 8;
-/// Keys whose scores exist at once, whole panels: every common length in one block.
+/// Keys whose weights exist at once, whole panels: every common length in one block.
 const BLOCK_KEYS: usize = 11 * PANEL;
 /// Columns of values are filled up to this: a vector of the widest instruction set.
 const VALUE_ALIGN: usize = 16;
@@ -31,6 +34,9 @@ const VALUE_ALIGN: usize = 16;
 const VALUE_VECTORS: usize = 2;
 /// The widest head: its rows are copied through the stack.
 pub const HEAD_DIM_MAX: usize = 256;
+/// Scores lie between minus a bound and it. Up to this one the largest weight is at least 2^-90, and what is lost below 2^-126
+/// is less than 2^-36 of it.
+const BOUND_MAX: f32 = 45.0;
 /// With fewer sequences than this, threads share their heads as well.
 const SEQUENCES_APART: usize = 8;
 
@@ -50,16 +56,16 @@ impl AttentionShape {
     }
 
     /// Words of scratch that [`crate::Kernel::attention`] needs for each lane of its crew and sequences of up to `len_max` tokens:
-    /// keys and values of one head and a tile of queries, scores and contexts.
+    /// keys and values of one head and a tile of queries, weights and contexts.
     ///
     /// ```
     /// let shape = plimsoll_kernel::AttentionShape { heads: 12, head_dim: 32 };
-    /// assert_eq!(shape.scratch_words(100), 32 * (144 + 100) + 8 * (32 + 2 * 528 + 32));
+    /// assert_eq!(shape.scratch_words(100), 32 * (144 + 100) + 8 * (32 + 528 + 32));
     /// ```
     pub const fn scratch_words(&self, len_max: usize) -> usize {
         let keys = self.head_dim * len_max.next_multiple_of(PANEL);
         keys + len_max * self.value_columns()
-            + TILE_QUERIES * (self.head_dim + 2 * BLOCK_KEYS + self.value_columns())
+            + TILE_QUERIES * (self.head_dim + BLOCK_KEYS + self.value_columns())
     }
 
     const fn value_columns(&self) -> usize {
@@ -198,7 +204,6 @@ struct Pieces<'a> {
     keys: &'a mut [u32],
     values: &'a mut [u32],
     queries: &'a mut [u32],
-    scores: &'a mut [f32],
     weights: &'a mut [u32],
     contexts: &'a mut [f32],
 }
@@ -209,24 +214,18 @@ impl<'a> Pieces<'a> {
         let (keys, rest) = scratch.split_at_mut(shape.head_dim * len.next_multiple_of(PANEL));
         let (values, rest) = rest.split_at_mut(len * shape.value_columns());
         let (queries, rest) = rest.split_at_mut(TILE_QUERIES * shape.head_dim);
-        let (scores, rest) = rest.split_at_mut(TILE_QUERIES * BLOCK_KEYS);
         let (weights, rest) = rest.split_at_mut(TILE_QUERIES * BLOCK_KEYS);
         let contexts = &mut rest[..TILE_QUERIES * shape.value_columns()];
+        // SAFETY: f32 has the size and alignment of u32, and every bit pattern is valid for both.
+        let contexts = unsafe { core::slice::from_raw_parts_mut(contexts.as_mut_ptr().cast(), contexts.len()) };
         Pieces {
             keys,
             values,
             queries,
-            scores: as_floats(scores),
             weights,
-            contexts: as_floats(contexts),
+            contexts,
         }
     }
-}
-
-#[inline(always)]
-fn as_floats(words: &mut [u32]) -> &mut [f32] {
-    // SAFETY: f32 has the size and alignment of u32, and every bit pattern is valid for both.
-    unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len()) }
 }
 
 #[inline(always)]
@@ -234,37 +233,37 @@ fn attend<D: Dot, S: Simd>(s: S, head: &Head, shape: AttentionShape, scratch: &m
     let mut head = Head { ..*head };
     let columns = shape.value_columns();
     let mut pieces = Pieces::new(scratch, shape, head.len);
-    pack_keys(s, &head, pieces.keys);
+    let longest_key = pack_keys(s, &head, pieces.keys);
     pack_values(s, &head, pieces.values, columns);
     let mut query = 0;
     while query < head.len {
         let rows = tile_rows::<S>(head.len - query);
-        tile_of_queries::<D, S>(s, &mut head, query, rows, columns, &mut pieces);
+        tile_of_queries::<D, S>(s, &mut head, query..query + rows, longest_key, columns, &mut pieces);
         query += rows;
     }
 }
 
-/// Panels of keys, `[steps, PANEL]` words each, filled up with zeros.
+/// Panels of keys, `[steps, PANEL]` words each; what stands behind the last key is never used. Returns the largest norm.
 #[inline(always)]
-fn pack_keys<S: Simd>(s: S, head: &Head, keys: &mut [u32]) {
+fn pack_keys<S: Simd>(s: S, head: &Head, keys: &mut [u32]) -> f32 {
     let steps = head.format.row_words(head.dim);
     let mut row = [0; HEAD_DIM_MAX];
+    let mut longest = 0.0_f32;
     for (index, panel) in keys[..steps * head.len.next_multiple_of(PANEL)]
         .chunks_exact_mut(steps * PANEL)
         .enumerate()
     {
         let first = index * PANEL;
-        let count = PANEL.min(head.len - first);
-        if count < PANEL {
-            panel.fill(0);
-        }
-        for column in 0..count {
-            encode_row(s, head.format, head.columns(first + column, 1), &mut row[..steps]);
+        for column in 0..PANEL.min(head.len - first) {
+            let key = head.columns(first + column, 1);
+            longest = longest.max(dot(s, key, key));
+            encode_row(s, head.format, key, &mut row[..steps]);
             for (step, &word) in row[..steps].iter().enumerate() {
                 panel[step * PANEL + column] = word;
             }
         }
     }
+    longest.sqrt()
 }
 
 /// Values, `[steps along the keys, columns]` words.
@@ -272,10 +271,7 @@ fn pack_keys<S: Simd>(s: S, head: &Head, keys: &mut [u32]) {
 fn pack_values<S: Simd>(s: S, head: &Head, values: &mut [u32], columns: usize) {
     let (mut even, mut odd) = ([0; HEAD_DIM_MAX / 2], [0; HEAD_DIM_MAX / 2]);
     let halves = head.dim.div_ceil(2);
-    for (step, to) in values[..head.format.row_words(head.len) * columns]
-        .chunks_exact_mut(columns)
-        .enumerate()
-    {
+    for (step, to) in values[..head.format.row_words(head.len) * columns].chunks_exact_mut(columns).enumerate() {
         to[head.dim..].fill(0);
         if head.format == Format::F32 {
             encode_row(s, Format::F32, head.columns(step, 2), &mut to[..head.dim]);
@@ -301,166 +297,224 @@ fn pack_values<S: Simd>(s: S, head: &Head, values: &mut [u32], columns: usize) {
 fn tile_of_queries<D: Dot, S: Simd>(
     s: S,
     head: &mut Head,
-    query: usize,
-    rows: usize,
+    queries: core::ops::Range<usize>,
+    longest_key: f32,
     columns: usize,
     pieces: &mut Pieces<'_>,
 ) {
-    let steps = head.format.row_words(head.dim);
-    copy_queries(s, head, query, rows, pieces.queries);
+    let (steps, rows) = (head.format.row_words(head.dim), queries.len());
+    let mut peaks = copy_queries(s, head, queries.clone(), longest_key, pieces.queries);
+    let tile = Tile {
+        q: Strided {
+            words: pieces.queries[..rows * steps].as_ptr(),
+            stride: steps,
+        },
+        steps,
+        rows,
+    };
+    if peaks.iter().any(|&peak| peak > BOUND_MAX) {
+        by_rows!(rows, S, highest::<D, S>(s, &tile, pieces.keys, head.len, &mut peaks));
+    }
     pieces.contexts[..rows * columns].fill(0.0);
-    let mut peaks = [f32::NEG_INFINITY; TILE_QUERIES];
     let mut totals = [0.0_f32; TILE_QUERIES];
     let mut first = 0;
     while first < head.len {
         let count = BLOCK_KEYS.min(head.len - first);
-        let q = Strided {
-            words: pieces.queries[..rows * steps].as_ptr(),
-            stride: steps,
-        };
         let keys = &pieces.keys[first * steps..];
-        by_rows!(rows, S, scores::<D, S>(s, q, keys, steps, count, pieces.scores));
-        let mut corrections = [1.0; TILE_QUERIES];
-        for row in 0..rows {
-            let scores = &mut pieces.scores[row * BLOCK_KEYS..][..count.next_multiple_of(S::LANES)];
-            scores[count..].fill(f32::NEG_INFINITY);
-            let weights = &mut pieces.weights[row * BLOCK_KEYS..][..BLOCK_KEYS];
-            corrections[row] = soften(s, head.format, scores, weights, &mut peaks[row], &mut totals[row]);
-        }
+        by_rows!(rows, S, weigh::<D, S>(s, &tile, keys, head.format, count, &peaks, &mut totals, pieces.weights));
         let weights = Strided {
             words: pieces.weights[..TILE_QUERIES * BLOCK_KEYS].as_ptr(),
             stride: BLOCK_KEYS,
         };
         let key_steps = head.format.row_words(count);
         let values = &pieces.values[first / head.format.word_inputs() * columns..][..key_steps * columns];
-        by_rows!(
-            rows,
-            S,
-            mix::<D, S>(
-                s,
-                weights,
-                values,
-                columns,
-                key_steps,
-                &corrections,
-                pieces.contexts
-            )
-        );
+        by_rows!(rows, S, mix::<D, S>(s, weights, values, columns, key_steps, pieces.contexts));
         first += count;
     }
-    for (row, total) in totals[..rows].iter().enumerate() {
-        let factor = 1.0 / total;
+    for (row, query) in queries.enumerate() {
+        let factor = 1.0 / totals[row];
         let from = &pieces.contexts[row * columns..][..head.dim];
-        for (to, from) in head.context(query + row).iter_mut().zip(from) {
+        for (to, from) in head.context(query).iter_mut().zip(from) {
             *to = from * factor;
         }
     }
 }
 
+/// Copies queries, scaled, and returns a bound of each one's scores.
 #[inline(always)]
-fn copy_queries<S: Simd>(s: S, head: &Head, query: usize, rows: usize, queries: &mut [u32]) {
+fn copy_queries<S: Simd>(
+    s: S,
+    head: &Head,
+    queries: core::ops::Range<usize>,
+    longest_key: f32,
+    out: &mut [u32],
+) -> [f32; TILE_QUERIES] {
     let steps = head.format.row_words(head.dim);
     let factor = core::f32::consts::LOG2_E / (head.dim as f32).sqrt();
     let mut scaled = [0.0; HEAD_DIM_MAX];
-    for row in 0..rows {
-        let scaled = &mut scaled[..head.dim];
-        for (to, from) in scaled.iter_mut().zip(head.columns(query + row, 0)) {
+    let scaled = &mut scaled[..head.dim];
+    let mut bounds = [0.0; TILE_QUERIES];
+    for (row, query) in queries.enumerate() {
+        for (to, from) in scaled.iter_mut().zip(head.columns(query, 0)) {
             *to = from * factor;
         }
-        encode_row(
-            s,
-            head.format,
-            scaled,
-            &mut queries[row * steps..(row + 1) * steps],
-        );
+        bounds[row] = dot(s, scaled, scaled).sqrt() * longest_key;
+        encode_row(s, head.format, scaled, &mut out[row * steps..(row + 1) * steps]);
+    }
+    bounds
+}
+
+/// Queries, as a product reads them.
+struct Tile {
+    q: Strided,
+    steps: usize,
+    rows: usize,
+}
+
+impl Tile {
+    /// Scores of `N` vectors of keys, from the one at `first` on, plus `start`.
+    #[inline(always)]
+    fn scores<D: Dot, S: Simd, const M: usize, const N: usize>(
+        &self,
+        s: S,
+        keys: &[u32],
+        first: usize,
+        start: &[f32; TILE_QUERIES],
+    ) -> [[S::V; N]; M] {
+        assert_eq!(M, self.rows);
+        let (panel, offset) = (first / PANEL, first % PANEL);
+        let panel = &keys[panel * PANEL * self.steps..(panel + 1) * PANEL * self.steps];
+        assert!(offset + N * S::LANES <= PANEL);
+        let w = Strided {
+            words: panel[offset..].as_ptr(),
+            stride: PANEL,
+        };
+        let mut acc = [[D::zero(s); N]; M];
+        for m in 0..M {
+            acc[m] = [D::start(s, start[m]); N];
+        }
+        // SAFETY: q has M rows of `steps` words; the vectors end within their panel, which has `steps` steps.
+        let acc = unsafe { tile_from::<D, S, M, N>(s, self.q, w, self.steps, acc) };
+        let mut scores = [[s.splat(0.0); N]; M];
+        for m in 0..M {
+            for n in 0..N {
+                scores[m][n] = D::to_floats(s, acc[m][n]);
+            }
+        }
+        scores
     }
 }
 
-/// `scores[m][j] = q[m] . k[j]` for `count` keys, rounded up to whole vectors.
+/// The first `valid` lanes, and `other` above them.
 #[inline(always)]
-fn scores<D: Dot, S: Simd, const M: usize>(
+fn keep<S: Simd>(s: S, v: S::V, valid: usize, other: f32) -> S::V {
+    let mut lanes = [other; 16];
+    let mut all = [0.0; 16];
+    s.store(v, &mut all);
+    lanes[..valid].copy_from_slice(&all[..valid]);
+    s.load(&lanes)
+}
+
+/// The highest score of each query.
+#[inline(always)]
+fn highest<D: Dot, S: Simd, const M: usize>(
     s: S,
-    q: Strided,
+    tile: &Tile,
     keys: &[u32],
-    steps: usize,
-    count: usize,
-    scores: &mut [f32],
+    len: usize,
+    peaks: &mut [f32; TILE_QUERIES],
 ) {
+    let mut highest = [s.splat(f32::NEG_INFINITY); M];
+    let mut first = 0;
+    while first < len {
+        let scores = tile.scores::<D, S, M, 1>(s, keys, first, &[0.0; TILE_QUERIES]);
+        for m in 0..M {
+            let score = if first + S::LANES <= len {
+                scores[m][0]
+            } else {
+                keep(s, scores[m][0], len - first, f32::NEG_INFINITY)
+            };
+            highest[m] = s.max(highest[m], score);
+        }
+        first += S::LANES;
+    }
+    for m in 0..M {
+        peaks[m] = s.max_lane(highest[m]);
+    }
+}
+
+/// `weights[m][j] = 2^(q[m] . k[j] - peak[m])` for `count` keys, in the format of the products, and their totals.
+// Its arguments are what a tile is; a bundle would only rename them.
+#[expect(clippy::too_many_arguments)]
+#[inline(always)]
+fn weigh<D: Dot, S: Simd, const M: usize>(
+    s: S,
+    tile: &Tile,
+    keys: &[u32],
+    format: Format,
+    count: usize,
+    peaks: &[f32; TILE_QUERIES],
+    totals: &mut [f32; TILE_QUERIES],
+    weights: &mut [u32],
+) {
+    let start = peaks.map(|peak| -peak);
+    let mut sums = [s.splat(0.0); M];
     let mut first = 0;
     while first < count {
-        let (panel, offset) = (first / PANEL, first % PANEL);
-        let from = &keys[panel * PANEL * steps..(panel + 1) * PANEL * steps][offset..];
-        let w = Strided {
-            words: from.as_ptr(),
-            stride: PANEL,
-        };
-        let to = &mut scores[first..];
-        // SAFETY: q has M rows of `steps` words; a group of vectors ends within its panel, which has `steps` steps.
-        unsafe {
-            match (count - first).div_ceil(S::LANES) {
-                1 => put::<D, S, M, 1>(s, tile::<D, S, M, 1>(s, q, w, steps), to),
-                2 => put::<D, S, M, 2>(s, tile::<D, S, M, 2>(s, q, w, steps), to),
-                _ => put::<D, S, M, TILE_VECTORS>(s, tile::<D, S, M, TILE_VECTORS>(s, q, w, steps), to),
+        let at = first / format.word_inputs();
+        let to = &mut weights[at..];
+        match (count - first).div_ceil(S::LANES) {
+            1 => {
+                let scores = tile.scores::<D, S, M, 1>(s, keys, first, &start);
+                soften::<S, M, 1>(s, scores, format, count - first, &mut sums, to);
+            }
+            2 => {
+                let scores = tile.scores::<D, S, M, 2>(s, keys, first, &start);
+                soften::<S, M, 2>(s, scores, format, count - first, &mut sums, to);
+            }
+            _ => {
+                let scores = tile.scores::<D, S, M, TILE_VECTORS>(s, keys, first, &start);
+                soften::<S, M, TILE_VECTORS>(s, scores, format, count - first, &mut sums, to);
             }
         }
         first += TILE_VECTORS * S::LANES;
     }
-}
-
-#[inline(always)]
-fn put<D: Dot, S: Simd, const M: usize, const N: usize>(s: S, acc: [[D::Acc<S>; N]; M], to: &mut [f32]) {
-    for (m, acc) in acc.into_iter().enumerate() {
-        for (n, acc) in acc.into_iter().enumerate() {
-            s.store(D::to_floats(s, acc), &mut to[m * BLOCK_KEYS + n * S::LANES..]);
-        }
+    for m in 0..M {
+        totals[m] += s.sum(sums[m]);
     }
 }
 
-/// Turns a row of scores into weights `2^(score - peak)` in the format of the products, moves peak and total on, and returns what
-/// earlier sums must be multiplied with.
+/// Turns lowered scores into weights, of which `left` are wanted.
 #[inline(always)]
-fn soften<S: Simd>(
+fn soften<S: Simd, const M: usize, const N: usize>(
     s: S,
+    scores: [[S::V; N]; M],
     format: Format,
-    scores: &[f32],
-    weights: &mut [u32],
-    peak: &mut f32,
-    total: &mut f32,
-) -> f32 {
-    let mut highest = s.splat(*peak);
-    for chunk in scores.chunks_exact(S::LANES) {
-        highest = s.max(highest, s.load(chunk));
-    }
-    let highest = s.max_lane(highest);
-    let highest_v = s.splat(highest);
-    let mut acc = s.splat(0.0);
-    if format == Format::F32 {
-        for (chunk, to) in scores
-            .chunks_exact(S::LANES)
-            .zip(as_floats(weights).chunks_exact_mut(S::LANES))
-        {
-            let v = exp2(s, s.sub(s.load(chunk), highest_v));
-            acc = s.add(acc, v);
-            s.store(v, to);
-        }
-    } else {
-        for (chunk, to) in scores
-            .chunks_exact(S::LANES)
-            .zip(weights.chunks_exact_mut(S::LANES / 2))
-        {
-            let v = exp2_near(s, s.sub(s.load(chunk), highest_v));
-            acc = s.add(acc, v);
-            // SAFETY: `to` is half a vector of words long.
-            unsafe { s.store_bf16(v, to.as_mut_ptr()) };
+    left: usize,
+    sums: &mut [S::V; M],
+    to: &mut [u32],
+) {
+    let words = S::LANES / format.word_inputs();
+    for m in 0..M {
+        for n in 0..N {
+            let mut v = if format == Format::F32 { exp2(s, scores[m][n]) } else { exp2_near(s, scores[m][n]) };
+            if (n + 1) * S::LANES > left {
+                v = keep(s, v, left - n * S::LANES, 0.0);
+            }
+            sums[m] = s.add(sums[m], v);
+            let to = &mut to[m * BLOCK_KEYS + n * words..][..words];
+            // SAFETY: `to` is as long as a vector of this format; words and floats have one size and no invalid values.
+            unsafe {
+                match format {
+                    Format::F32 => s.store(v, core::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), words)),
+                    Format::Bf16 | Format::Int8 => s.store_bf16(v, to.as_mut_ptr()),
+                }
+            }
         }
     }
-    let correction = (*peak - highest).exp2();
-    *peak = highest;
-    *total = *total * correction + s.sum(acc);
-    correction
 }
 
-/// `context[m] = context[m] * correction[m] + sum over keys of weights[m] * v`.
+/// `context[m] += sum over keys of weights[m] * v`.
 #[inline(always)]
 fn mix<D: Dot, S: Simd, const M: usize>(
     s: S,
@@ -468,7 +522,6 @@ fn mix<D: Dot, S: Simd, const M: usize>(
     values: &[u32],
     columns: usize,
     steps: usize,
-    corrections: &[f32; TILE_QUERIES],
     contexts: &mut [f32],
 ) {
     let mut first = 0;
@@ -481,11 +534,11 @@ fn mix<D: Dot, S: Simd, const M: usize>(
         // group of vectors ends within a row.
         unsafe {
             if columns - first >= VALUE_VECTORS * S::LANES {
-                let acc = tile::<D, S, M, VALUE_VECTORS>(s, weights, w, steps);
-                blend::<D, S, M, VALUE_VECTORS>(s, acc, columns, corrections, &mut contexts[first..]);
+                let acc = tile_from::<D, S, M, VALUE_VECTORS>(s, weights, w, steps, [[D::zero(s); VALUE_VECTORS]; M]);
+                collect::<D, S, M, VALUE_VECTORS>(s, acc, columns, &mut contexts[first..]);
             } else {
-                let acc = tile::<D, S, M, 1>(s, weights, w, steps);
-                blend::<D, S, M, 1>(s, acc, columns, corrections, &mut contexts[first..]);
+                let acc = tile_from::<D, S, M, 1>(s, weights, w, steps, [[D::zero(s); 1]; M]);
+                collect::<D, S, M, 1>(s, acc, columns, &mut contexts[first..]);
             }
         }
         first += VALUE_VECTORS * S::LANES;
@@ -493,18 +546,16 @@ fn mix<D: Dot, S: Simd, const M: usize>(
 }
 
 #[inline(always)]
-fn blend<D: Dot, S: Simd, const M: usize, const N: usize>(
+fn collect<D: Dot, S: Simd, const M: usize, const N: usize>(
     s: S,
     acc: [[D::Acc<S>; N]; M],
     columns: usize,
-    corrections: &[f32; TILE_QUERIES],
     contexts: &mut [f32],
 ) {
     for (m, acc) in acc.into_iter().enumerate() {
-        let correction = s.splat(corrections[m]);
         for (n, acc) in acc.into_iter().enumerate() {
             let to = &mut contexts[m * columns + n * S::LANES..][..S::LANES];
-            s.store(s.fma(s.load(to), correction, D::to_floats(s, acc)), to);
+            s.store(s.add(s.load(to), D::to_floats(s, acc)), to);
         }
     }
 }

@@ -204,17 +204,34 @@ fn round<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
     }
 }
 
+/// The least and the largest number of a row, or zero.
 #[inline(always)]
-fn quantise<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
-    let (mut least, mut most) = (s.splat(0.0), s.splat(0.0));
-    let mut chunks = row.chunks_exact(S::LANES);
+fn range_of<S: Simd>(s: S, row: &[f32]) -> (f32, f32) {
+    // Several at once: one comparison waits for the last.
+    const CHAINS: usize = 4;
+    let (mut least, mut most) = ([s.splat(0.0); CHAINS], [s.splat(0.0); CHAINS]);
+    let mut groups = row.chunks_exact(CHAINS * S::LANES);
+    for group in &mut groups {
+        for i in 0..CHAINS {
+            let v = s.load(&group[i * S::LANES..]);
+            least[i] = s.min(least[i], v);
+            most[i] = s.max(most[i], v);
+        }
+    }
+    let mut chunks = groups.remainder().chunks_exact(S::LANES);
     for chunk in &mut chunks {
-        let v = s.load(chunk);
-        least = s.min(least, v);
-        most = s.max(most, v);
+        least[0] = s.min(least[0], s.load(chunk));
+        most[0] = s.max(most[0], s.load(chunk));
     }
     let rest = s.load_short(chunks.remainder());
-    let (least, most) = (s.min_lane(s.min(least, rest)), s.max_lane(s.max(most, rest)));
+    let least = s.min(s.min(least[0], least[1]), s.min(least[2], s.min(least[3], rest)));
+    let most = s.max(s.max(most[0], most[1]), s.max(most[2], s.max(most[3], rest)));
+    (s.min_lane(least), s.max_lane(most))
+}
+
+#[inline(always)]
+fn quantise<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
+    let (least, most) = range_of(s, row);
     let range = most - least;
     let (scale, inverse) = if range > 0.0 {
         (range / QUANTISED_MAX, QUANTISED_MAX / range)

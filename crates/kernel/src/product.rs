@@ -38,6 +38,8 @@ pub(crate) trait Dot: Copy {
     type Operand<S: Simd>: Copy;
 
     fn zero<S: Simd>(s: S) -> Self::Acc<S>;
+    /// Sums that start at a value; a whole one where sums are whole.
+    fn start<S: Simd>(s: S, value: f32) -> Self::Acc<S>;
     fn splat<S: Simd>(s: S, word: u32) -> Self::Operand<S>;
     /// # Safety
     /// `from` must be readable for a vector of words.
@@ -57,6 +59,10 @@ impl Dot for FloatDot {
     #[inline(always)]
     fn zero<S: Simd>(s: S) -> S::V {
         s.splat(0.0)
+    }
+    #[inline(always)]
+    fn start<S: Simd>(s: S, value: f32) -> S::V {
+        s.splat(value)
     }
     #[inline(always)]
     fn splat<S: Simd>(s: S, word: u32) -> S::V {
@@ -90,6 +96,10 @@ impl Dot for Bf16Dot {
         s.splat(0.0)
     }
     #[inline(always)]
+    fn start<S: Simd>(s: S, value: f32) -> S::V {
+        s.splat(value)
+    }
+    #[inline(always)]
     fn splat<S: Simd>(s: S, word: u32) -> S::W {
         s.splat_word(word)
     }
@@ -121,6 +131,10 @@ impl Dot for Int8Dot {
         s.splat_word(0)
     }
     #[inline(always)]
+    fn start<S: Simd>(s: S, value: f32) -> S::W {
+        s.splat_word(value as i32 as u32)
+    }
+    #[inline(always)]
     fn splat<S: Simd>(s: S, word: u32) -> S::W {
         s.splat_word(word)
     }
@@ -147,20 +161,20 @@ pub(crate) struct Strided {
     pub(crate) stride: usize,
 }
 
-/// The register tile: `M` rows of x by `N` vectors of outputs, along `steps` words.
+/// The register tile: `M` rows of x by `N` vectors of outputs, along `steps` words, added to `acc`.
 ///
 /// # Safety
 /// `x` must be readable for `M` rows of `steps` words, `w` for `steps` steps of `N` vectors.
 // Indices, not iterators: all loops but the outer must unroll so that the sums stay in registers.
 #[expect(clippy::needless_range_loop)]
 #[inline(always)]
-pub(crate) unsafe fn tile<D: Dot, S: Simd, const M: usize, const N: usize>(
+pub(crate) unsafe fn tile_from<D: Dot, S: Simd, const M: usize, const N: usize>(
     s: S,
     x: Strided,
     w: Strided,
     steps: usize,
+    mut acc: [[D::Acc<S>; N]; M],
 ) -> [[D::Acc<S>; N]; M] {
-    let mut acc = [[D::zero(s); N]; M];
     for step in 0..steps {
         // SAFETY: step < steps, m < M and n < N: within what the caller says is readable.
         unsafe {
@@ -387,8 +401,9 @@ impl Part<'_> {
 #[inline(always)]
 fn multiply<D: Dot, S: Simd, const M: usize>(s: S, columns: &Columns<'_, S>, w: Strided, row: usize) {
     let x = columns.x.strided(row..row + M);
+    let zero = [[D::zero(s); TILE_VECTORS]; M];
     // SAFETY: `strided` checked M rows of x; a panel holds `steps` steps of PANEL words, and the tile ends within PANEL.
-    let acc = unsafe { tile::<D, S, M, TILE_VECTORS>(s, x, w, columns.x.steps()) };
+    let acc = unsafe { tile_from::<D, S, M, TILE_VECTORS>(s, x, w, columns.x.steps(), zero) };
     for m in 0..M {
         let [scale, zero] = columns.x.scale(row + m);
         for n in 0..TILE_VECTORS {

@@ -228,6 +228,11 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
         }
     }
     #[inline(always)]
+    fn scale_down(self, v: __m512, n: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_scalef_ps(v, n) }
+    }
+    #[inline(always)]
     fn sum(self, v: __m512) -> f32 {
         let v = fold(self, v);
         // SAFETY: self proves AVX2.

@@ -90,6 +90,11 @@ pub(crate) trait Simd: Copy {
     fn round(self, a: Self::V) -> Self::V;
     /// 2 to the power of `n`, for whole `n` in -126..=127.
     fn pow2(self, n: Self::V) -> Self::V;
+    /// `v * 2^n` for v about 1 and whole `n` up to 0; below -126 zero or next to it.
+    #[inline(always)]
+    fn scale_down(self, v: Self::V, n: Self::V) -> Self::V {
+        self.mul(v, self.pow2(self.max(self.splat(-126.0), n)))
+    }
 
     fn sum(self, v: Self::V) -> f32;
     /// The four sums of four vectors: the transposed reduction at the end of a register tile.
