@@ -1,7 +1,7 @@
 //! How fast a pass is, on one thread and every instruction set this CPU has. Counts the thread's time on a CPU
 //! (`/proc/thread-self/schedstat`), so that other programs on the machine hardly disturb it.
 //!
-//! `cargo run --release -p plimsoll-encoder --example forward_speed -- MODEL_DIRECTORY [f32|bf16|int8] [INSTRUCTION SET]`
+//! `cargo run --release -p plimsoll-encoder --example forward_speed -- MODEL_DIRECTORY [f32|bf16|int8] [INSTRUCTION SET] [32x128]`
 
 use std::error::Error;
 use std::time::Duration;
@@ -17,17 +17,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments
         .next()
-        .ok_or("usage: forward_speed MODEL_DIRECTORY [FORMAT] [INSTRUCTION SET]")?;
+        .ok_or("usage: forward_speed MODEL_DIRECTORY [FORMAT] [INSTRUCTION SET] [SEQUENCESxTOKENS]")?;
     let format = arguments.next();
     let format = [Format::F32, Format::Bf16, Format::Int8]
         .into_iter()
         .find(|known| Some(known.name()) == format.as_deref());
     let only = arguments.next();
+    let cell = arguments.next().and_then(|cell| {
+        let (sequences, tokens) = cell.split_once('x')?;
+        Some((sequences.parse().ok()?, tokens.parse().ok()?))
+    });
+    let cells = cell.map_or(vec![(1, 16), (1, 128), (32, 16), (32, 128), (4, 512)], |cell| vec![cell]);
     let mut model = Model::load_dir_as(directory.as_ref(), format)?;
     let wanted = |isa: &Isa| only.as_deref().is_none_or(|name| name == isa.name());
     for kernel in Isa::ALL.into_iter().filter(wanted).filter_map(Kernel::with) {
         model = model.with_kernel(kernel);
-        for (sequences, tokens) in [(1, 16), (1, 128), (32, 128), (4, 512)] {
+        for &(sequences, tokens) in &cells {
             let median = measure(&model, sequences, tokens)?;
             let rate = (sequences * tokens) as f64 / median.as_secs_f64();
             let (isa, ms) = (kernel.isa().name(), median.as_secs_f64() * 1e3);

@@ -96,14 +96,14 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Scale and zero of a row of 8-bit numbers.
+    /// Scale and zero of a row of 8-bit numbers; other formats have none.
     #[inline(always)]
-    pub(crate) fn scale(&self, row: usize) -> [Option<f32>; 2] {
+    pub(crate) fn tail(&self, row: usize) -> Option<(f32, f32)> {
         if self.format != Format::Int8 {
-            return [None; 2];
+            return None;
         }
         let tail = &self.words[row * self.stride + self.steps()..][..ROW_TAIL];
-        [Some(f32::from_bits(tail[0])), Some(f32::from_bits(tail[1]))]
+        Some((f32::from_bits(tail[0]), f32::from_bits(tail[1])))
     }
 }
 
@@ -240,12 +240,13 @@ fn quantise<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
     };
     let zero = (-least * inverse).round_ties_even();
     let (inverse, zero_v) = (s.splat(inverse), s.splat(zero));
-    let (top, bottom) = (s.splat(QUANTISED_MAX), s.splat(0.0));
+    // Rounding may end a hair below zero; above 255 the store saturates.
+    let bottom = s.splat(0.0);
     let words = Format::Int8.row_words(row.len());
     let mut at = 0;
     let mut chunks = row.chunks_exact(S::LANES);
     for chunk in &mut chunks {
-        let q = s.min(top, s.max(bottom, s.fma(s.load(chunk), inverse, zero_v)));
+        let q = s.max(bottom, s.fma(s.load(chunk), inverse, zero_v));
         let to = &mut out[at..at + S::LANES / 4];
         // SAFETY: `to` is as many bytes long as a vector has lanes.
         unsafe { s.store_u8(q, to.as_mut_ptr().cast()) };
@@ -254,7 +255,7 @@ fn quantise<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
     let rest = chunks.remainder();
     if !rest.is_empty() {
         let mut last = [0_u32; 16];
-        let q = s.min(top, s.max(bottom, s.fma(s.load_short(rest), inverse, zero_v)));
+        let q = s.max(bottom, s.fma(s.load_short(rest), inverse, zero_v));
         // SAFETY: no vector has more than 64 lanes.
         unsafe { s.store_u8(q, last.as_mut_ptr().cast()) };
         let count = rest.len().div_ceil(4);

@@ -405,19 +405,21 @@ fn multiply<D: Dot, S: Simd, const M: usize>(s: S, columns: &Columns<'_, S>, w: 
     // SAFETY: `strided` checked M rows of x; a panel holds `steps` steps of PANEL words, and the tile ends within PANEL.
     let acc = unsafe { tile_from::<D, S, M, TILE_VECTORS>(s, x, w, columns.x.steps(), zero) };
     for m in 0..M {
-        let [scale, zero] = columns.x.scale(row + m);
+        let tail = columns.x.tail(row + m);
         for n in 0..TILE_VECTORS {
             let start = n * S::LANES;
             if start >= columns.count {
                 continue;
             }
-            let mut v = D::to_floats(s, acc[m][n]);
-            if let Some(scale) = scale {
+            let sum = D::to_floats(s, acc[m][n]);
+            let v = match tail {
+                None => s.add(sum, columns.bias[n]),
                 // X W^T = scale_x scale_w (sum of products - zero * sum of weights).
-                v = s.fma(s.splat(-zero.unwrap_or(0.0)), columns.sums[n], v);
-                v = s.mul(v, s.mul(s.splat(scale), columns.scales[n]));
-            }
-            v = s.add(v, columns.bias[n]);
+                Some((scale, zero)) => {
+                    let sum = s.fma(s.splat(-zero), columns.sums[n], sum);
+                    s.fma(sum, s.mul(s.splat(scale), columns.scales[n]), columns.bias[n])
+                }
+            };
             let len = S::LANES.min(columns.count - start);
             // SAFETY: row + m and the columns up to `count` lie within Y; no other thread touches these columns.
             let to = unsafe {

@@ -70,7 +70,7 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `to` must be writable for `LANES / 2` words; it need not be aligned.
     unsafe fn store_bf16(self, v: Self::V, to: *mut u32);
-    /// Rounds to whole numbers and stores those, 0 to 255, as bytes.
+    /// Rounds to whole numbers, none below zero, and stores them as bytes, those above 255 as 255.
     ///
     /// # Safety
     /// `to` must be writable for `LANES` bytes.
