@@ -27,7 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (sequences, tokens) = cell.split_once('x')?;
         Some((sequences.parse().ok()?, tokens.parse().ok()?))
     });
-    let cells = cell.map_or(vec![(1, 16), (1, 128), (32, 16), (32, 128), (4, 512)], |cell| vec![cell]);
+    let cells = cell.map_or(vec![(1, 16), (1, 128), (32, 16), (32, 128), (4, 512)], |cell| {
+        vec![cell]
+    });
     let mut model = Model::load_dir_as(directory.as_ref(), format)?;
     let wanted = |isa: &Isa| only.as_deref().is_none_or(|name| name == isa.name());
     for kernel in Isa::ALL.into_iter().filter(wanted).filter_map(Kernel::with) {

@@ -110,7 +110,9 @@ pub(crate) fn scratch(config: &Config, format: Format, shape: BatchShape, lanes:
         .and(ScratchReq::of::<u32>(pieces.chunk))
         .and(ScratchReq::of::<u32>(pieces.attention));
     let feed_forward = ScratchReq::of::<f32>(pieces.middle).and(ScratchReq::of::<u32>(pieces.tile));
-    ScratchReq::of::<f32>(pieces.hidden).and(attention).and(feed_forward)
+    ScratchReq::of::<f32>(pieces.hidden)
+        .and(attention)
+        .and(feed_forward)
 }
 
 impl<'m> Pass<'m> {

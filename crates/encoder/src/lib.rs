@@ -23,6 +23,7 @@
 //! `config.json` and `model.safetensors` are needed. `modules.json` with its pooling module and `sentence_bert_config.json`
 //! are obeyed when there. Tensors are `F32` (mapped), `F16` or `BF16` (converted once), or Q4_0 blocks (mapped): a `U8`
 //! tensor `[rows, columns / 32 * 18]` whose name is listed, separated by commas, in the file's metadata under `plimsoll.q4_0`.
+//! The matrices of products are packed at loading, in the format asked for, or lie packed in the file that [`quantize`] wrote.
 //!
 //! # Heads
 //! The architecture in `config.json` says what `classifier.*` is: `...ForSequenceClassification` (BERT's pooler, RoBERTa's
@@ -58,6 +59,7 @@ mod heads;
 mod hidden;
 mod info;
 mod model;
+mod quantize;
 mod safetensors;
 pub mod spans;
 mod weights;
@@ -68,3 +70,4 @@ pub use hidden::Hidden;
 pub use info::{Family, ModelInfo, Pooling, Problem, SequenceHeadInfo, WeightBytes};
 pub use model::{Model, ModelFiles};
 pub use plimsoll_kernel::{Crew, Format};
+pub use quantize::quantize;

@@ -335,7 +335,7 @@ impl Model {
     }
 }
 
-fn read(directory: &Path, name: &str) -> Result<Vec<u8>, LoadError> {
+pub(crate) fn read(directory: &Path, name: &str) -> Result<Vec<u8>, LoadError> {
     let path = directory.join(name);
     std::fs::read(&path).map_err(|source| LoadError::Io { path, source })
 }
@@ -348,7 +348,7 @@ fn read_optional(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, LoadEr
     }
 }
 
-fn map_weights(directory: &Path) -> Result<Mapping, LoadError> {
+pub(crate) fn map_weights(directory: &Path) -> Result<Mapping, LoadError> {
     const WEIGHTS: &str = "model.safetensors";
     let path = directory.join(WEIGHTS);
     if !path.exists() {

@@ -15,7 +15,7 @@ use crate::info::WeightBytes;
 use crate::safetensors::{Dtype, Safetensors, TensorEntry};
 
 /// Metadata key: names of the tensors that hold Q4_0 blocks, separated by commas.
-const Q4_KEY: &str = "plimsoll.q4_0";
+pub(crate) const Q4_KEY: &str = "plimsoll.q4_0";
 /// Metadata key: the format that the matrices of products are packed in.
 pub(crate) const PACKED_KEY: &str = "plimsoll.packed";
 /// Converted tensors start at a cache line.
@@ -70,6 +70,10 @@ impl Store {
         Packed::new(matrix.format, matrix.inputs, matrix.outputs, words)
     }
 
+    pub(crate) fn packed_bytes(&self, matrix: &PackedMatrix) -> &[u8] {
+        self.bytes(&matrix.place)
+    }
+
     fn bytes(&self, place: &Place) -> &[u8] {
         match place {
             Place::File(range) => &self.file.bytes()[range.clone()],
@@ -119,6 +123,16 @@ enum Encoding {
     Q4,
 }
 
+/// A packed product by its names.
+#[derive(Debug)]
+pub(crate) struct Product {
+    /// In a packed file.
+    pub(crate) name: String,
+    /// The matrices that are packed in it, in an original file.
+    pub(crate) weights: Vec<String>,
+    pub(crate) matrix: PackedMatrix,
+}
+
 /// Binds tensors one by one; [`Binder::finish`] converts those that need it.
 #[derive(Debug)]
 pub(crate) struct Binder {
@@ -126,6 +140,7 @@ pub(crate) struct Binder {
     table: Safetensors,
     q4: Vec<String>,
     conversions: Vec<Conversion>,
+    products: Vec<Product>,
     bytes: WeightBytes,
     format: Format,
     /// Whether the file's products are packed already.
@@ -169,10 +184,16 @@ impl Binder {
             table,
             q4,
             conversions: Vec::new(),
+            products: Vec::new(),
             bytes: WeightBytes::default(),
             format,
             is_packed: packed.is_some(),
         })
+    }
+
+    /// The products that were bound.
+    pub(crate) fn take_products(&mut self) -> Vec<Product> {
+        std::mem::take(&mut self.products)
     }
 
     /// What products are computed in.
@@ -278,12 +299,18 @@ impl Binder {
             Place::File(_) => self.bill_mapped(group, length),
             Place::Converted(_) => self.bill(group, length),
         }
-        Ok(PackedMatrix {
+        let matrix = PackedMatrix {
             place,
             format: self.format,
             inputs,
             outputs,
-        })
+        };
+        self.products.push(Product {
+            name: packed_name(names),
+            weights: names.iter().map(|name| format!("{name}.weight")).collect(),
+            matrix: matrix.clone(),
+        });
+        Ok(matrix)
     }
 
     fn packed_in_file(&self, name: &str, words: usize) -> Result<Range<usize>, LoadError> {
@@ -536,7 +563,7 @@ fn packed_format(name: &str) -> Result<Format, LoadError> {
 }
 
 /// What matrices packed side by side are called in a file: by the first of them.
-pub(crate) fn packed_name(names: &[String]) -> String {
+fn packed_name(names: &[String]) -> String {
     format!("{}.packed", names[0])
 }
 

@@ -4,7 +4,7 @@ mod fixtures;
 
 use std::path::{Path, PathBuf};
 
-use plimsoll_encoder::{LoadError, Model, ModelFiles};
+use plimsoll_encoder::{Format, LoadError, Model, ModelFiles};
 use plimsoll_memory::Mapping;
 use proptest::prelude::*;
 
@@ -245,6 +245,49 @@ fn old_names_of_layer_norms() {
     )
     .unwrap();
     assert_eq!(Model::load_dir(&copy.0).unwrap().info().weight_bytes, expected);
+}
+
+#[test]
+fn a_quantized_file_gives_the_same_answers_from_its_own_pages() {
+    for name in ["bert", "distilbert", "bert-f16", "bert-bf16", "bert-q4-heads"] {
+        for format in [Format::F32, Format::Bf16, Format::Int8] {
+            let copy = Copy::of(name, "quantized");
+            let original = Model::load_dir_as(&copy.0, Some(format)).unwrap();
+            let file = plimsoll_encoder::quantize(&copy.0, format).unwrap();
+            std::fs::write(copy.0.join("model.safetensors"), file).unwrap();
+            let packed = Model::load_dir(&copy.0).unwrap();
+            assert_eq!(packed.info().format, format.name());
+            let bytes = packed.info().weight_bytes;
+            assert!(
+                bytes.mapped >= bytes.layers / 2 && bytes.converted < original.info().weight_bytes.converted,
+                "{bytes:?}"
+            );
+            let cases = fixtures::cases(name);
+            let batch = fixtures::Packed::new(&cases);
+            let want = fixtures::forward(&original, &batch.batch(), |hidden| hidden.token(0).to_vec());
+            fixtures::forward(&packed, &batch.batch(), |hidden| {
+                let cosine = fixtures::cosine(hidden.token(0), &want);
+                // Tables are bf16 now, unless products are f32.
+                assert!(
+                    cosine > if format == Format::F32 { 0.999_999 } else { 0.999 },
+                    "{name} {format:?}: {cosine}"
+                );
+            });
+            let error = Model::load_dir_as(
+                &copy.0,
+                Some(if format == Format::F32 {
+                    Format::Int8
+                } else {
+                    Format::F32
+                }),
+            );
+            assert!(error.is_err_and(|error| error.to_string().contains("packed in")));
+            let error = plimsoll_encoder::quantize(&copy.0, format)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("packed already"), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -217,7 +217,8 @@ impl<'a> Pieces<'a> {
         let (weights, rest) = rest.split_at_mut(TILE_QUERIES * BLOCK_KEYS);
         let contexts = &mut rest[..TILE_QUERIES * shape.value_columns()];
         // SAFETY: f32 has the size and alignment of u32, and every bit pattern is valid for both.
-        let contexts = unsafe { core::slice::from_raw_parts_mut(contexts.as_mut_ptr().cast(), contexts.len()) };
+        let contexts =
+            unsafe { core::slice::from_raw_parts_mut(contexts.as_mut_ptr().cast(), contexts.len()) };
         Pieces {
             keys,
             values,
@@ -238,7 +239,14 @@ fn attend<D: Dot, S: Simd>(s: S, head: &Head, shape: AttentionShape, scratch: &m
     let mut query = 0;
     while query < head.len {
         let rows = tile_rows::<S>(head.len - query);
-        tile_of_queries::<D, S>(s, &mut head, query..query + rows, longest_key, columns, &mut pieces);
+        tile_of_queries::<D, S>(
+            s,
+            &mut head,
+            query..query + rows,
+            longest_key,
+            columns,
+            &mut pieces,
+        );
         query += rows;
     }
 }
@@ -271,7 +279,10 @@ fn pack_keys<S: Simd>(s: S, head: &Head, keys: &mut [u32]) -> f32 {
 fn pack_values<S: Simd>(s: S, head: &Head, values: &mut [u32], columns: usize) {
     let (mut even, mut odd) = ([0; HEAD_DIM_MAX / 2], [0; HEAD_DIM_MAX / 2]);
     let halves = head.dim.div_ceil(2);
-    for (step, to) in values[..head.format.row_words(head.len) * columns].chunks_exact_mut(columns).enumerate() {
+    for (step, to) in values[..head.format.row_words(head.len) * columns]
+        .chunks_exact_mut(columns)
+        .enumerate()
+    {
         to[head.dim..].fill(0);
         if head.format == Format::F32 {
             encode_row(s, Format::F32, head.columns(step, 2), &mut to[..head.dim]);
@@ -313,7 +324,11 @@ fn tile_of_queries<D: Dot, S: Simd>(
         rows,
     };
     if peaks.iter().any(|&peak| peak > BOUND_MAX) {
-        by_rows!(rows, S, highest::<D, S>(s, &tile, pieces.keys, head.len, &mut peaks));
+        by_rows!(
+            rows,
+            S,
+            highest::<D, S>(s, &tile, pieces.keys, head.len, &mut peaks)
+        );
     }
     pieces.contexts[..rows * columns].fill(0.0);
     let mut totals = [0.0_f32; TILE_QUERIES];
@@ -321,14 +336,31 @@ fn tile_of_queries<D: Dot, S: Simd>(
     while first < head.len {
         let count = BLOCK_KEYS.min(head.len - first);
         let keys = &pieces.keys[first * steps..];
-        by_rows!(rows, S, weigh::<D, S>(s, &tile, keys, head.format, count, &peaks, &mut totals, pieces.weights));
+        by_rows!(
+            rows,
+            S,
+            weigh::<D, S>(
+                s,
+                &tile,
+                keys,
+                head.format,
+                count,
+                &peaks,
+                &mut totals,
+                pieces.weights
+            )
+        );
         let weights = Strided {
             words: pieces.weights[..TILE_QUERIES * BLOCK_KEYS].as_ptr(),
             stride: BLOCK_KEYS,
         };
         let key_steps = head.format.row_words(count);
         let values = &pieces.values[first / head.format.word_inputs() * columns..][..key_steps * columns];
-        by_rows!(rows, S, mix::<D, S>(s, weights, values, columns, key_steps, pieces.contexts));
+        by_rows!(
+            rows,
+            S,
+            mix::<D, S>(s, weights, values, columns, key_steps, pieces.contexts)
+        );
         first += count;
     }
     for (row, query) in queries.enumerate() {
@@ -497,7 +529,11 @@ fn soften<S: Simd, const M: usize, const N: usize>(
     let words = S::LANES / format.word_inputs();
     for m in 0..M {
         for n in 0..N {
-            let mut v = if format == Format::F32 { exp2(s, scores[m][n]) } else { exp2_near(s, scores[m][n]) };
+            let mut v = if format == Format::F32 {
+                exp2(s, scores[m][n])
+            } else {
+                exp2_near(s, scores[m][n])
+            };
             if (n + 1) * S::LANES > left {
                 v = keep(s, v, left - n * S::LANES, 0.0);
             }
@@ -534,7 +570,13 @@ fn mix<D: Dot, S: Simd, const M: usize>(
         // group of vectors ends within a row.
         unsafe {
             if columns - first >= VALUE_VECTORS * S::LANES {
-                let acc = tile_from::<D, S, M, VALUE_VECTORS>(s, weights, w, steps, [[D::zero(s); VALUE_VECTORS]; M]);
+                let acc = tile_from::<D, S, M, VALUE_VECTORS>(
+                    s,
+                    weights,
+                    w,
+                    steps,
+                    [[D::zero(s); VALUE_VECTORS]; M],
+                );
                 collect::<D, S, M, VALUE_VECTORS>(s, acc, columns, &mut contexts[first..]);
             } else {
                 let acc = tile_from::<D, S, M, 1>(s, weights, w, steps, [[D::zero(s); 1]; M]);

@@ -23,7 +23,18 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
 /// `2^x` for x up to 0, relative error below 2e-7 down to -126; zero or next to it below; NaN stays NaN.
 #[inline(always)]
 pub(crate) fn exp2<S: Simd>(s: S, x: S::V) -> S::V {
-    exp2_by(s, x, [1.535_336_2e-4, 1.339_887_5e-3, 9.618_437e-3, 5.550_332_4e-2, 0.240_226_48, core::f32::consts::LN_2])
+    exp2_by(
+        s,
+        x,
+        [
+            1.535_336_2e-4,
+            1.339_887_5e-3,
+            9.618_437e-3,
+            5.550_332_4e-2,
+            0.240_226_48,
+            core::f32::consts::LN_2,
+        ],
+    )
 }
 
 /// The same with a relative error below 2e-3, half a step of bf16: for what is rounded to bf16.

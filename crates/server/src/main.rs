@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use plimsoll::cli::{Cli, Command, analyze, drill, plan, serve, tune};
+use plimsoll::cli::{Cli, Command, analyze, drill, plan, quantize, serve, tune};
 use plimsoll_memory::CountingAllocator;
 
 #[global_allocator]
@@ -17,6 +17,9 @@ fn main() -> ExitCode {
             .map_err(|e| e.to_string()),
         Command::Analyze(args) => analyze::run(&args).map_err(|e| e.to_string()),
         Command::Tune(args) => tune::run(&args)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|e| e.to_string()),
+        Command::Quantize(args) => quantize::run(&args)
             .map(|()| ExitCode::SUCCESS)
             .map_err(|e| e.to_string()),
         Command::Plan(args) => plan::run(&args)

@@ -80,7 +80,11 @@ impl StartUp {
         let workers = args
             .workers
             .unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
-        let mut loaded = model::load(args.model_id.as_deref(), args.pooling.as_deref())?;
+        let mut loaded = model::load(
+            args.model_id.as_deref(),
+            args.dtype.format(),
+            args.pooling.as_deref(),
+        )?;
         if let Some(path) = &args.head {
             loaded = loaded.with_head(path)?;
         }

@@ -137,7 +137,7 @@ pub fn run(args: &TuneArgs) -> Result<(), TuneError> {
             source,
         }
     })?;
-    let loaded = model::load(args.model_id.as_deref(), None)?;
+    let loaded = model::load(args.model_id.as_deref(), None, None)?;
     let prompt = prompt(args, &loaded)?;
     let hidden = loaded.model.info().hidden;
     // Once as the encoder gives them, once scaled.

@@ -1,6 +1,6 @@
 //! The model inside the binary: multilingual-e5-small in 4-bit blocks, the files of `models/default`.
 
-use plimsoll_encoder::{Model, ModelFiles};
+use plimsoll_encoder::{Format, Model, ModelFiles};
 use plimsoll_memory::Mapping;
 use plimsoll_text::Tokenizer;
 
@@ -26,7 +26,7 @@ static WEIGHTS: &Aligned<[u8]> = &Aligned(*file!("model.safetensors"));
 pub(super) const WEIGHT_BYTES: usize = WEIGHTS.0.len();
 
 /// Loads it; the weights stay where they are in the binary.
-pub(super) fn load() -> Result<Loaded, ModelError> {
+pub(super) fn load(format: Option<Format>) -> Result<Loaded, ModelError> {
     let id = EMBEDDED_ID.to_owned();
     let files = ModelFiles {
         config: file!("config.json"),
@@ -34,7 +34,7 @@ pub(super) fn load() -> Result<Loaded, ModelError> {
         modules: Some(file!("modules.json")),
         pooling: Some(file!("1_Pooling/config.json")),
         sentence_bert: None,
-        format: None,
+        format,
     };
     let model = Model::from_parts(files).map_err(|source| ModelError::Load {
         id: id.clone(),

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use plimsoll_encoder::{LoadError, Model, Pooling};
+use plimsoll_encoder::{Format, LoadError, Model, Pooling};
 use plimsoll_engine::Prompt;
 use plimsoll_text::{Tokenizer, TokenizerError};
 use serde::Deserialize;
@@ -140,10 +140,10 @@ fn yes() -> bool {
 ///
 /// # Errors
 /// [`ModelError`], one line that names the file.
-pub fn load(id: Option<&str>, pooling: Option<&str>) -> Result<Loaded, ModelError> {
+pub fn load(id: Option<&str>, format: Option<Format>, pooling: Option<&str>) -> Result<Loaded, ModelError> {
     let mut loaded = match id {
-        None => embedded::load()?,
-        Some(id) => load_dir(id)?,
+        None => embedded::load(format)?,
+        Some(id) => load_dir(id, format)?,
     };
     if let Some(name) = pooling {
         let all = [Pooling::Mean, Pooling::Cls, Pooling::LastToken, Pooling::Max];
@@ -156,12 +156,12 @@ pub fn load(id: Option<&str>, pooling: Option<&str>) -> Result<Loaded, ModelErro
     Ok(loaded)
 }
 
-fn load_dir(id: &str) -> Result<Loaded, ModelError> {
+fn load_dir(id: &str, format: Option<Format>) -> Result<Loaded, ModelError> {
     let path = Path::new(id);
     if !path.is_dir() {
         return Err(ModelError::Missing { id: id.to_owned() });
     }
-    let model = Model::load_dir(path).map_err(|source| ModelError::Load {
+    let model = Model::load_dir_as(path, format).map_err(|source| ModelError::Load {
         id: id.to_owned(),
         source,
     })?;
