@@ -1,9 +1,10 @@
 //! The engine: one model, one ledger, one table of requests. Shared by every task and worker.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use plimsoll_encoder::Model;
+use plimsoll_encoder::{Crew, Model};
 use plimsoll_memory::{CacheConfig, Lease, Ledger, Owner, PoolStats, Reservation, ReserveError, VectorCache};
 use plimsoll_text::segment::Segmenter;
 use plimsoll_text::{EncodeOptions, TokenSlots, Tokenizer, Truncation};
@@ -47,6 +48,9 @@ pub struct Engine {
     cache: Option<VectorCache>,
     gate: Arc<Gate>,
     queue: Queue,
+    /// One a worker, which leads it; idle workers help.
+    crews: Box<[Crew]>,
+    workers_made: AtomicUsize,
     berths: Berths,
     clock: Arc<dyn Clock>,
     probe: Option<Probe>,
@@ -60,6 +64,21 @@ pub struct Engine {
 pub(crate) struct Specials {
     pub(crate) lead: Vec<u32>,
     pub(crate) tail: Vec<u32>,
+}
+
+/// A crew that is open; dismissed when this is dropped.
+pub(crate) struct Mustered<'a>(&'a Crew);
+
+impl Mustered<'_> {
+    pub(crate) fn crew(&self) -> &Crew {
+        self.0
+    }
+}
+
+impl Drop for Mustered<'_> {
+    fn drop(&mut self) {
+        self.0.dismiss();
+    }
 }
 
 /// Counts of the slots of one kind.
@@ -131,6 +150,8 @@ impl Engine {
             .collect();
         Ok(Arc::new(Engine {
             queue: Queue::new(limits.requests_max, limits.batch_tokens_max),
+            crews: plan::crews(config.workers),
+            workers_made: AtomicUsize::new(0),
             berths: Berths::new(limits.requests_max),
             window_overlap_tokens: config.window_overlap_tokens.min(limits.tokens_max / 4),
             arena_bytes: priced.arena_bytes,
@@ -208,7 +229,25 @@ impl Engine {
     /// # Errors
     /// When the system refuses its arena.
     pub fn worker(self: &Arc<Self>) -> Result<Worker, StartError> {
-        Worker::new(Arc::clone(self))
+        let index = self.workers_made.fetch_add(1, Ordering::Relaxed);
+        Worker::new(Arc::clone(self), index)
+    }
+
+    /// Opens a worker's crew for the time of a pass, and wakes who may help.
+    pub(crate) fn muster(&self, index: usize) -> Mustered<'_> {
+        // A worker beyond those that were planned works alone.
+        static ALONE: Crew = Crew::alone();
+        let crew = self.crews.get(index).unwrap_or(&ALONE);
+        if crew.lanes() > 1 {
+            crew.muster();
+            self.queue.call_helper();
+        }
+        Mustered(crew)
+    }
+
+    /// A crew that wants helpers.
+    pub(crate) fn crew_in_need(&self) -> Option<&Crew> {
+        self.crews.iter().find(|crew| crew.is_mustered())
     }
 
     /// Sleeps until there may be work for a worker, at most `timeout`.

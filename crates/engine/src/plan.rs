@@ -4,7 +4,7 @@
 //! terms are fixed at start; what is left is the ledger's limit. A budget that cannot hold the weights and one longest request
 //! is refused at start.
 
-use plimsoll_encoder::{BatchShape, Model};
+use plimsoll_encoder::{BatchShape, Crew, Model};
 use plimsoll_memory::{CacheConfig, VectorCache};
 
 use crate::berth::Cell;
@@ -121,7 +121,7 @@ pub(crate) fn draw(
                 limits,
             };
             let longest = longest_need(&limits, &draft.rates, can.with(Tasks::WORDS), draft.slots_bytes);
-            let arena_bytes = model.forward_scratch(batch_shape(&limits)).bytes();
+            let arena_bytes = arena_bytes(config, model, &limits);
             let text_scratch_bytes = text_scratch(limits.body_bytes_max);
             return Ok(Priced {
                 plan,
@@ -146,7 +146,7 @@ fn shrink(config: &EngineConfig, model: &Model, limits: &mut Limits, request_byt
     let body_may = config.body_bytes_max.is_none() && limits.body_bytes_max / 2 >= BODY_BYTES_LEAST;
     let tokens = limits.batch_tokens_max / 2;
     let pass_may = tokens >= config.batch_tokens_least.max(limits.tokens_max);
-    let passes_bytes = config.workers * model.forward_scratch(batch_shape(limits)).bytes();
+    let passes_bytes = config.workers * arena_bytes(config, model, limits);
     if pass_may && (!body_may || passes_bytes > request_bytes) {
         limits.batch_tokens_max = tokens;
     } else if body_may {
@@ -230,7 +230,7 @@ fn fixed_lines(
     limits: &Limits,
     text_scratch: &dyn Fn(usize) -> usize,
 ) -> Vec<BillLine> {
-    let arena_bytes = model.forward_scratch(batch_shape(limits)).bytes();
+    let arena_bytes = arena_bytes(config, model, limits);
     let tables_bytes = pass::table_bytes(limits, model.info());
     let place_bytes =
         size_of::<std::sync::Mutex<Cell>>() + 4 * size_of::<u32>() + size_of::<crate::returns::Candidate>();
@@ -282,6 +282,30 @@ fn too_small(
         request_bytes,
         shortfall_bytes: needed_bytes - limit_bytes,
     }
+}
+
+/// More threads than this gain little on one text.
+const CREW_LANES_MAX: usize = 8;
+
+/// Threads that take part in one pass.
+fn crew_lanes(workers: usize) -> usize {
+    workers.clamp(1, CREW_LANES_MAX)
+}
+
+/// A crew for each worker, without helpers as yet.
+pub(crate) fn crews(workers: usize) -> Box<[Crew]> {
+    let crew = || {
+        let crew = Crew::new(crew_lanes(workers));
+        crew.dismiss();
+        crew
+    };
+    (0..workers).map(|_| crew()).collect()
+}
+
+/// Bytes of one worker's arena.
+fn arena_bytes(config: &EngineConfig, model: &Model, limits: &Limits) -> usize {
+    let lanes = crew_lanes(config.workers);
+    model.forward_scratch_with(batch_shape(limits), lanes).bytes()
 }
 
 /// The largest pass.

@@ -1,6 +1,7 @@
 //! The two lines inside: jobs whose text is to be read, and jobs with sequences for the encoder. First come, first served.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -38,6 +39,10 @@ impl Lines {
 pub(crate) struct Queue {
     lines: Mutex<Lines>,
     bell: Condvar,
+    /// How often something came into a line.
+    arrivals: AtomicU32,
+    /// Workers that sleep.
+    asleep: AtomicUsize,
     batch_tokens_max: usize,
 }
 
@@ -52,6 +57,8 @@ impl Queue {
         Queue {
             lines: Mutex::new(lines),
             bell: Condvar::new(),
+            arrivals: AtomicU32::new(0),
+            asleep: AtomicUsize::new(0),
             batch_tokens_max,
         }
     }
@@ -63,14 +70,31 @@ impl Queue {
     /// A job's text waits.
     pub(crate) fn push_text(&self, job: u32) {
         self.lock().text.push_back(job);
-        self.bell.notify_one();
+        self.arrived();
     }
 
     /// A job's sequences wait. The caller holds the lines, and with them the job's place, so that a job that was given up is not lined up.
     pub(crate) fn push_ready(&self, lines: &mut Lines, job: u32, tokens: usize) {
         lines.ready.push_back(job);
         lines.ready_tokens += tokens;
+        self.arrived();
+    }
+
+    fn arrived(&self) {
+        self.arrivals.fetch_add(1, Ordering::Relaxed);
         self.bell.notify_one();
+    }
+
+    /// How often something came into a line: another number than before says that there may be work.
+    pub(crate) fn arrivals(&self) -> u32 {
+        self.arrivals.load(Ordering::Relaxed)
+    }
+
+    /// Wakes a worker that sleeps, if one does, to help with a pass.
+    pub(crate) fn call_helper(&self) {
+        if self.asleep.load(Ordering::Relaxed) > 0 {
+            self.bell.notify_all();
+        }
     }
 
     /// Takes a job out of both lines.
@@ -111,7 +135,9 @@ impl Queue {
     pub(crate) fn wait(&self, timeout: Duration) {
         let lines = self.lock();
         if lines.text.is_empty() && lines.ready.is_empty() {
+            self.asleep.fetch_add(1, Ordering::Relaxed);
             drop(self.bell.wait_timeout(lines, timeout));
+            self.asleep.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

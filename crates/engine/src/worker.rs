@@ -41,6 +41,8 @@ pub enum Turn {
 /// A worker. Call [`Worker::turn`] in a loop on a thread of its own; sleep with [`Engine::wait_for_work`] when it is idle.
 pub struct Worker {
     engine: Arc<Engine>,
+    /// Which crew it leads.
+    index: usize,
     scratch: Scratch,
     pass: Pass,
     staging: Staging,
@@ -49,7 +51,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(engine: Arc<Engine>) -> Result<Worker, StartError> {
+    pub(crate) fn new(engine: Arc<Engine>, index: usize) -> Result<Worker, StartError> {
         let scratch =
             Scratch::new(engine.arena_bytes()).map_err(|error| StartError::Memory(error.to_string()))?;
         let pass = Pass::new(engine.limits());
@@ -57,6 +59,7 @@ impl Worker {
         let text_scratch = vec![0; engine.text_scratch_bytes()];
         Ok(Worker {
             engine,
+            index,
             scratch,
             pass,
             staging,
@@ -67,12 +70,27 @@ impl Worker {
     /// Does the next piece of work, if there is any.
     pub fn turn(&mut self) -> Turn {
         match self.engine.queue().next() {
-            Next::Nothing => Turn::Idle,
+            Next::Nothing => {
+                self.help();
+                Turn::Idle
+            }
             Next::Text(job) => {
                 self.read_text(job);
                 Turn::Text
             }
             Next::Pass => self.run_pass(),
+        }
+    }
+
+    /// Takes part in another worker's pass, if one is under way, until that is over or something comes into a line.
+    fn help(&self) {
+        let queue = self.engine.queue();
+        let arrivals = queue.arrivals();
+        if let Some(crew) = self.engine.crew_in_need() {
+            // A panic in a helper's part reaches the leader, whose pass it is; this worker goes on.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                crew.serve_while(|| queue.arrivals() == arrivals)
+            }));
         }
     }
 
@@ -146,7 +164,11 @@ impl Worker {
         *stage = Stage::Forward;
         engine.probe(Stage::Forward);
         let frame = self.scratch.frame();
-        let hidden = engine.model().forward(&self.pass.batch(), &frame);
+        let crew = engine.muster(self.index);
+        let hidden = engine
+            .model()
+            .forward_with(&self.pass.batch(), &frame, crew.crew());
+        drop(crew);
         let hidden = hidden.unwrap_or_else(|error| panic!("the batch was checked: {error}"));
         *stage = Stage::Heads;
         for part in &self.pass.parts {

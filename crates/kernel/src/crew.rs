@@ -4,6 +4,7 @@
 //! call by one store, and it and every helper that happens to be there claim its chunks by one atomic addition each. A helper that
 //! is late, or that the system has taken off its core, costs nothing but its help: the leader waits only for chunks that were
 //! begun. Helpers spin while they serve, so they serve only as long as a pass takes, and sleep elsewhere between passes.
+//! A crew outlives its passes: [`Crew::muster`] opens it and [`Crew::dismiss`] sends its helpers away.
 
 use core::cell::UnsafeCell;
 use core::hint::spin_loop;
@@ -12,6 +13,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 /// A call in progress: a function of (chunk, lane). The lifetime is erased; see [`Crew::run`].
 type Task = *const (dyn Fn(usize, usize) + Sync);
 
+/// What a word has bits for.
+const LANES_MAX: usize = 64;
 /// Low half of [`Crew::claims`]: the next chunk. High half: how many there are.
 const COUNT_SHIFT: u32 = 32;
 const NEXT_MASK: u64 = (1 << COUNT_SHIFT) - 1;
@@ -38,8 +41,10 @@ pub struct Crew {
     task: UnsafeCell<Option<Task>>,
     claims: AtomicU64,
     finished: AtomicUsize,
-    /// Lane 0 is the leader's.
-    next_lane: AtomicUsize,
+    /// A bit for each helper's lane that is taken; lane 0 is the leader's.
+    taken: AtomicU64,
+    /// Whether a leader is in [`Crew::run`].
+    leading: AtomicBool,
     panicked: AtomicBool,
     dismissed: AtomicBool,
 }
@@ -51,18 +56,19 @@ unsafe impl Sync for Crew {}
 unsafe impl Send for Crew {}
 
 impl Crew {
-    /// A crew of `lanes` threads at most, its leader included.
+    /// A crew of `lanes` threads at most, its leader included, mustered.
     ///
     /// # Panics
-    /// When `lanes` is zero.
+    /// When `lanes` is not in 1..=64.
     pub const fn new(lanes: usize) -> Crew {
-        assert!(lanes > 0, "a crew without a leader");
+        assert!(lanes > 0 && lanes <= LANES_MAX, "a crew has 1 to 64 lanes");
         Crew {
             lanes,
             task: UnsafeCell::new(None),
             claims: AtomicU64::new(0),
             finished: AtomicUsize::new(0),
-            next_lane: AtomicUsize::new(1),
+            taken: AtomicU64::new(1),
+            leading: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             dismissed: AtomicBool::new(false),
         }
@@ -79,16 +85,20 @@ impl Crew {
     }
 
     /// Calls `task(chunk, lane)` once for each chunk below `chunks`, on the leader and on whoever serves; returns when all
-    /// are done. Two calls at the same time have different lanes. Only the leader may call this, one call at a time.
+    /// are done. Two calls at the same time have different lanes. One call at a time.
     ///
     /// # Panics
-    /// When a helper's part panicked.
+    /// When a helper's part panicked, or another thread leads at the moment.
     pub fn run(&self, chunks: usize, task: &(dyn Fn(usize, usize) + Sync)) {
         if self.lanes == 1 || chunks == 1 {
             (0..chunks).for_each(|chunk| task(chunk, 0));
             return;
         }
         assert!(chunks < 1 << 31, "{chunks} chunks");
+        assert!(
+            !self.leading.swap(true, Ordering::Acquire),
+            "two leaders of one crew"
+        );
         // SAFETY: only the lifetime changes. Whoever follows the pointer has claimed a chunk, and this function does not return, by
         // panic neither, before every claimed chunk has been counted as finished (`Join` below).
         let erased = unsafe {
@@ -120,16 +130,26 @@ impl Crew {
 
     /// Helps until the leader [dismisses](Crew::dismiss) the crew. Returns at once when all lanes are taken.
     pub fn serve(&self) {
-        let lane = self.next_lane.fetch_add(1, Ordering::Relaxed);
-        if lane >= self.lanes {
-            return;
-        }
-        while !self.dismissed.load(Ordering::Relaxed) {
+        self.serve_while(|| true);
+    }
+
+    /// As [`Crew::serve`], or until `stay` says no.
+    pub fn serve_while(&self, stay: impl Fn() -> bool) {
+        let Some(lane) = self.take_lane() else { return };
+        while !self.dismissed.load(Ordering::Relaxed) && stay() {
             match self.claim() {
-                Some(chunk) => self.help(chunk, lane),
+                Some(chunk) => self.help(chunk, lane.index),
                 None => spin_loop(),
             }
         }
+    }
+
+    fn take_lane(&self) -> Option<Lane<'_>> {
+        (1..self.lanes).find_map(|index| {
+            let bit = 1 << index;
+            let free = self.taken.fetch_or(bit, Ordering::Acquire) & bit == 0;
+            free.then_some(Lane { crew: self, index })
+        })
     }
 
     fn help(&self, chunk: usize, lane: usize) {
@@ -160,9 +180,31 @@ impl Crew {
         open(claimed).then_some((claimed & NEXT_MASK) as usize)
     }
 
-    /// Sends all helpers away; the crew is over.
+    /// Lets helpers serve again.
+    pub fn muster(&self) {
+        self.dismissed.store(false, Ordering::Relaxed);
+    }
+
+    /// Sends all helpers away.
     pub fn dismiss(&self) {
         self.dismissed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether helpers are wanted.
+    pub fn is_mustered(&self) -> bool {
+        !self.dismissed.load(Ordering::Relaxed)
+    }
+}
+
+/// A helper's lane, free again when it is dropped.
+struct Lane<'a> {
+    crew: &'a Crew,
+    index: usize,
+}
+
+impl Drop for Lane<'_> {
+    fn drop(&mut self) {
+        self.crew.taken.fetch_and(!(1 << self.index), Ordering::Release);
     }
 }
 
@@ -182,6 +224,7 @@ impl Drop for Join<'_> {
         while self.crew.finished.load(Ordering::Acquire) + self.own < self.chunks {
             spin_loop();
         }
+        self.crew.leading.store(false, Ordering::Release);
     }
 }
 
@@ -210,6 +253,22 @@ mod tests {
             }
             crew.dismiss();
         });
+    }
+
+    #[test]
+    fn a_crew_serves_again_after_it_was_dismissed_and_lanes_come_back() {
+        let crew = Crew::new(2);
+        crew.dismiss();
+        crew.serve();
+        assert!(!crew.is_mustered());
+        crew.muster();
+        for _ in 0..3 {
+            crew.serve_while(|| false);
+        }
+        let lane = crew.take_lane();
+        assert!(lane.is_some() && crew.take_lane().is_none());
+        drop(lane);
+        assert!(crew.take_lane().is_some());
     }
 
     #[test]
