@@ -58,7 +58,7 @@ impl Prober {
                 match over_kept(address, &mut kept) {
                     Ok(()) => health.kept += 1,
                     Err(error) => {
-                        (kept, health.kept_failed) = (None, health.kept_failed + 1);
+                        health.kept_failed += 1;
                         health.first_failure.get_or_insert(format!("kept: {error}"));
                     }
                 }
@@ -94,12 +94,18 @@ fn connect(address: SocketAddr) -> Result<TcpStream> {
     Ok(tcp)
 }
 
+/// Asks over the kept connection. One that the server has closed while it was idle is opened anew, as every HTTP client does.
 fn over_kept(address: SocketAddr, kept: &mut Option<TcpStream>) -> Result<()> {
-    let tcp = match kept.take() {
-        Some(tcp) => tcp,
-        None => connect(address)?,
-    };
-    ask(kept.insert(tcp))
+    if let Some(mut tcp) = kept.take()
+        && ask(&mut tcp).is_ok()
+    {
+        *kept = Some(tcp);
+        return Ok(());
+    }
+    let mut tcp = connect(address)?;
+    ask(&mut tcp)?;
+    *kept = Some(tcp);
+    Ok(())
 }
 
 /// Asks once; an answer that is not 200 is an error.

@@ -23,7 +23,7 @@ pub mod thp;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 
 use attacks::Attack;
 use judge::Run;
@@ -145,6 +145,14 @@ pub fn run(options: &Options) -> Result<Report, RigError> {
         least_bytes,
         cells,
     })
+}
+
+/// Has this process, and what it becomes, ended when the one that started it ends.
+///
+/// # Errors
+/// The kernel's.
+pub fn end_with_parent() -> std::io::Result<()> {
+    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
 /// Raises the limit of descriptors as far as it goes; returns where it stands.

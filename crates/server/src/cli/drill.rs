@@ -168,8 +168,9 @@ fn line_drill(args: &LineArgs) -> Result<ExitCode, DrillError> {
     })
 }
 
-/// Becomes the program, inside the group: exec keeps the process's number and nothing of its memory.
+/// Becomes the program, inside the group: exec keeps the process's number and nothing of its memory. It ends when the drill does.
 fn enter(args: &EnterArgs) -> Result<ExitCode, DrillError> {
+    line::end_with_parent().map_err(RigError::Io)?;
     fs::write(&args.procs, std::process::id().to_string()).map_err(file_error(&args.procs))?;
     let error = Command::new(&args.program).args(&args.arguments).exec();
     Err(file_error(&args.program)(error))

@@ -88,14 +88,19 @@ impl NetArgs {
         }
     }
 
-    /// The connections' line of the bill.
-    pub(super) fn line(&self, limit_bytes: usize) -> BillLine {
+    /// The connections' lines of the bill.
+    pub(super) fn lines(&self, limit_bytes: usize) -> [BillLine; 2] {
         let settings = self.settings(limit_bytes);
-        BillLine {
-            owner: "connections",
-            count: settings.connections_max + settings.connections_reserved,
-            each_bytes: net::connection_bytes(&settings),
-        }
+        let line = |owner, count, each_bytes| BillLine {
+            owner,
+            count,
+            each_bytes,
+        };
+        let count = settings.connections_max + settings.connections_reserved;
+        [
+            line("connections", count, net::connection_bytes(&settings)),
+            line("silent connections", 1, net::SILENT_CONNECTIONS_BYTES),
+        ]
     }
 }
 

@@ -196,6 +196,6 @@ fn fixed_lines(limit_bytes: usize, workers: usize, connections: Option<&NetArgs>
         line("page tables", 1, limit_bytes / 512),
         line("slack", 1, limit_bytes / 50),
     ];
-    lines.extend(connections.map(|net| net.line(limit_bytes)));
+    lines.extend(connections.into_iter().flat_map(|net| net.lines(limit_bytes)));
     lines
 }

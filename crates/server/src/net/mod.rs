@@ -5,6 +5,7 @@
 //! neither reads nor writes is closed, and so is one that reads its answer too slowly.
 
 mod connection;
+mod hearing;
 mod listen;
 mod place;
 mod serve;
@@ -66,3 +67,6 @@ const STATE_BYTES: usize = 24 * 1024;
 pub fn connection_bytes(settings: &NetSettings) -> usize {
     4 * settings.socket_buffer_bytes + 2 * HYPER_BUFFER_BYTES + STATE_BYTES
 }
+
+/// The most that connections take while they have no place and have said nothing.
+pub const SILENT_CONNECTIONS_BYTES: usize = hearing::HEARING_BYTES;

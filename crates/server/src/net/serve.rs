@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use super::hearing::{Heard, Hearing};
 use super::place::Roster;
 use super::{NetSettings, connection};
 use crate::app::App;
@@ -70,6 +71,7 @@ struct House {
     places: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
     roster: Arc<Roster>,
+    hearing: Hearing,
     full: Arc<Builder<TokioExecutor>>,
     short: Arc<Builder<TokioExecutor>>,
     router: Router,
@@ -90,6 +92,7 @@ impl House {
             places: Arc::new(Semaphore::new(settings.connections_max)),
             reserved: Arc::new(Semaphore::new(settings.connections_reserved)),
             roster: Arc::new(Roster::new()),
+            hearing: Hearing::default(),
             full: Arc::new(connection::builder(&settings)),
             short: Arc::new(short_builder),
             router: router(Arc::clone(&app)),
@@ -99,27 +102,37 @@ impl House {
         }
     }
 
-    /// Gives a connection its place: a free one, that of a connection that waits for nothing, a reserved one, or none.
+    /// Gives a connection its place: a free one; or, once it has said something, a reserved one for a probe, that of a connection that waits for
+    /// nothing, or none.
     fn receive(self: &Arc<Self>, tcp: TcpStream) {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             tokio::spawn(Arc::clone(self).serve(tcp, place));
             return;
         }
-        let Ok(reserved) = Arc::clone(&self.reserved).try_acquire_owned() else {
-            return refuse(&self.app, &tcp);
-        };
-        let house = Arc::clone(self);
+        let (house, heard) = (Arc::clone(self), self.hearing.enter());
         tokio::spawn(async move {
-            house.roster.evict(house.settings.evict_after);
-            let place = timeout(EVICTION_WAIT, Arc::clone(&house.places).acquire_owned()).await;
-            match place {
-                Ok(Ok(place)) => {
-                    drop(reserved);
-                    house.serve(tcp, place).await;
-                }
-                _ => house.serve_reserved(tcp, reserved).await,
+            match heard.hear(&tcp).await {
+                Heard::Nothing => refuse(&house.app, &tcp),
+                Heard::Probe => house.receive_probe(tcp).await,
+                Heard::Other => house.make_room(tcp).await,
             }
         });
+    }
+
+    async fn receive_probe(self: Arc<Self>, tcp: TcpStream) {
+        match Arc::clone(&self.reserved).try_acquire_owned() {
+            Ok(reserved) => self.serve_reserved(tcp, reserved).await,
+            Err(_) => refuse(&self.app, &tcp),
+        }
+    }
+
+    /// Closes a connection that waits for nothing, if there is one, and takes its place.
+    async fn make_room(self: Arc<Self>, tcp: TcpStream) {
+        self.roster.evict(self.settings.evict_after);
+        match timeout(EVICTION_WAIT, Arc::clone(&self.places).acquire_owned()).await {
+            Ok(Ok(place)) => self.serve(tcp, place).await,
+            _ => refuse(&self.app, &tcp),
+        }
     }
 
     async fn serve(self: Arc<Self>, tcp: TcpStream, place: OwnedSemaphorePermit) {
@@ -180,6 +193,9 @@ fn refuse(app: &App, tcp: &TcpStream) {
     app.metrics.connections_refused.fetch_add(1, Relaxed);
     // Fits the empty send buffer of a new socket, or the client is gone.
     let _ = tcp.try_write(FULL);
+    // Closing over bytes that nobody read resets the connection, and the refusal may be lost with it.
+    let mut bytes = [0; 4096];
+    while tcp.try_read(&mut bytes).is_ok_and(|count| count == bytes.len()) {}
 }
 
 #[cfg(test)]
