@@ -66,7 +66,8 @@ class Process:
         """Every way to batch a cell's texts and to share the threads."""
         one = cell.startswith("1x")
         if self.variant == OURS:
-            return [("packed", "split")]
+            sharings = ["split"] if self.threads == 1 else ["joint"] if one else ["joint", "split"]
+            return [("packed", sharing) for sharing in sharings]
         groupings = ["padded"] if one else ["padded", "sorted8", "single"]
         sharings = ["joint"] if one or self.threads == 1 else ["joint", "split"]
         return [(grouping, sharing) for grouping in groupings for sharing in sharings]

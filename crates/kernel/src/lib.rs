@@ -39,7 +39,6 @@ pub use crew::Crew;
 pub use encode::{Rows, encoded_words};
 pub use linear::LinearShape;
 pub use packed::{Format, Packed, pack, packed_words};
-pub use peak::Arithmetic;
 pub use product::Epilogue;
 pub use q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS, bf16_to_f32, f16_to_f32, f32_to_bf16, q4_row_bytes};
 

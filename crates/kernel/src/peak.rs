@@ -6,8 +6,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use crate::Kernel;
 use crate::simd::Level;
+use crate::{Format, Kernel};
 
 /// Chains that run side by side.
 const CHAINS: usize = 12;
@@ -16,29 +16,18 @@ const STEPS: usize = 100_000;
 /// Lanes of a chain in plain Rust.
 const PORTABLE_LANES: usize = 8;
 
-/// What numbers are multiplied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arithmetic {
-    /// `f32` into `f32`.
-    F32,
-    /// `bf16` into `f32`.
-    Bf16,
-    /// 8-bit integers into 32-bit ones.
-    Int8,
-}
-
 impl Kernel {
-    /// The most operations a second (a multiplication and an addition are two) that one thread reaches on this instruction set: the best
+    /// The most operations a second in a format (a multiplication and an addition are two) that one thread reaches on this instruction set: the best
     /// of the bursts of a millisecond that fit into `time`, at least one. `None` where it has no one
     /// instruction that does it.
     ///
     /// ```
-    /// use plimsoll_kernel::{Arithmetic, Kernel};
-    /// let peak = Kernel::detect().peak(Arithmetic::F32, std::time::Duration::from_millis(2));
+    /// use plimsoll_kernel::{Format, Kernel};
+    /// let peak = Kernel::detect().peak(Format::F32, std::time::Duration::from_millis(2));
     /// assert!(peak.unwrap() > 1e8);
     /// ```
-    pub fn peak(&self, arithmetic: Arithmetic, time: Duration) -> Option<f64> {
-        let burst = self.burst(arithmetic)?;
+    pub fn peak(&self, format: Format, time: Duration) -> Option<f64> {
+        let burst = self.burst(format)?;
         let start = Instant::now();
         let mut best = 0.0_f64;
         loop {
@@ -52,20 +41,20 @@ impl Kernel {
         }
     }
 
-    fn burst(&self, arithmetic: Arithmetic) -> Option<Burst> {
-        match (self.level, arithmetic) {
-            (Level::Portable(_), Arithmetic::F32) => Some(Burst::Portable),
+    fn burst(&self, format: Format) -> Option<Burst> {
+        match (self.level, format) {
+            (Level::Portable(_), Format::F32) => Some(Burst::Portable),
             (Level::Portable(_), _) => None,
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx2(_), Arithmetic::F32) => Some(Burst::Avx2),
+            (Level::Avx2(_), Format::F32) => Some(Burst::Avx2),
             #[cfg(target_arch = "x86_64")]
             (Level::Avx2(_), _) => None,
             #[cfg(target_arch = "x86_64")]
-            (_, Arithmetic::F32) => Some(Burst::Avx512),
+            (_, Format::F32) => Some(Burst::Avx512),
             #[cfg(target_arch = "x86_64")]
-            (_, Arithmetic::Bf16) => is_x86_feature_detected!("avx512bf16").then_some(Burst::Avx512Bf16),
+            (_, Format::Bf16) => is_x86_feature_detected!("avx512bf16").then_some(Burst::Avx512Bf16),
             #[cfg(target_arch = "x86_64")]
-            (_, Arithmetic::Int8) => is_x86_feature_detected!("avx512vnni").then_some(Burst::Avx512Int8),
+            (_, Format::Int8) => is_x86_feature_detected!("avx512vnni").then_some(Burst::Avx512Int8),
         }
     }
 }
@@ -176,9 +165,9 @@ mod tests {
     #[test]
     fn every_instruction_set_has_a_peak_in_f32() {
         for kernel in Isa::ALL.into_iter().filter_map(Kernel::with) {
-            let peak = kernel.peak(Arithmetic::F32, Duration::ZERO).unwrap();
+            let peak = kernel.peak(Format::F32, Duration::ZERO).unwrap();
             assert!(peak.is_finite() && peak > 0.0, "{}: {peak}", kernel.isa().name());
         }
-        assert_eq!(Kernel::portable().peak(Arithmetic::Bf16, Duration::ZERO), None);
+        assert_eq!(Kernel::portable().peak(Format::Bf16, Duration::ZERO), None);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use plimsoll_encoder::{Batch, BatchShape, Model};
+use plimsoll_encoder::{Batch, BatchShape, Crew, Model};
 use plimsoll_memory::Scratch;
 
 use crate::Fault;
@@ -59,6 +59,20 @@ impl Pass {
 /// What every thread runs, in the order of threads.
 pub(crate) type Shares = Arc<Vec<Share>>;
 
+/// How threads share a cell.
+pub(crate) enum Work {
+    /// Each has its own texts.
+    Split(Shares),
+    /// All work on every pass.
+    Joint(Share),
+}
+
+/// What a thread is asked to do.
+enum Job {
+    Run(Shares),
+    Serve(Arc<Crew>),
+}
+
 /// The calling thread with its arena, and those beside it.
 pub(crate) struct Lanes {
     own: Lane,
@@ -71,15 +85,15 @@ struct Lane {
 }
 
 struct Other {
-    work: Sender<Shares>,
+    work: Sender<Job>,
     done: Receiver<Result<(), Fault>>,
 }
 
 impl Lanes {
     /// Starts all threads but the caller's.
     pub(crate) fn start(model: &Arc<Model>, threads: usize) -> Result<Lanes, Fault> {
-        let own = Lane::new(model)?;
-        let others = (1..threads).map(|index| Other::start(Lane::new(model)?, index));
+        let own = Lane::new(model, threads)?;
+        let others = (1..threads).map(|index| Other::start(Lane::new(model, 1)?, index));
         Ok(Lanes {
             own,
             others: others.collect::<Result<_, Fault>>()?,
@@ -92,7 +106,7 @@ impl Lanes {
 
     /// Bytes of all arenas.
     pub(crate) fn arena_bytes(&self) -> usize {
-        arena_bytes(&self.own.model) * self.threads()
+        arena_bytes(&self.own.model, self.threads()) + arena_bytes(&self.own.model, 1) * self.others.len()
     }
 
     /// Shares texts out so that threads have the same number of tokens, as far as possible.
@@ -132,16 +146,35 @@ impl Lanes {
         Arc::new((0..self.threads()).map(share).collect())
     }
 
-    /// Runs every thread's share and waits for all.
-    pub(crate) fn run(&mut self, shares: &Shares) -> Result<(), Fault> {
-        for other in &self.others {
-            other.work.send(Arc::clone(shares))?;
+    /// Runs a cell once.
+    pub(crate) fn run(&mut self, work: &Work) -> Result<(), Fault> {
+        match work {
+            Work::Split(shares) => self.run_split(shares),
+            Work::Joint(share) => self.run_joint(share),
         }
-        let own = self.own.run(&shares[0]);
+    }
+
+    /// Runs every thread's share and waits for all.
+    fn run_split(&mut self, shares: &Shares) -> Result<(), Fault> {
+        for other in &self.others {
+            other.work.send(Job::Run(Arc::clone(shares)))?;
+        }
+        let own = self.own.run(&shares[0], &Crew::alone());
         for other in &self.others {
             other.done.recv()??;
         }
         own
+    }
+
+    /// Runs passes with everybody's help; nobody waits for helpers that are on their way out.
+    fn run_joint(&mut self, share: &Share) -> Result<(), Fault> {
+        let crew = Arc::new(Crew::new(self.threads()));
+        for other in &self.others {
+            other.work.send(Job::Serve(Arc::clone(&crew)))?;
+        }
+        let done = self.own.run(share, &crew);
+        crew.dismiss();
+        done
     }
 
     /// Unit vectors of the texts, one after the other.
@@ -165,17 +198,17 @@ impl Lanes {
 }
 
 impl Lane {
-    fn new(model: &Arc<Model>) -> Result<Lane, Fault> {
+    fn new(model: &Arc<Model>, crew: usize) -> Result<Lane, Fault> {
         Ok(Lane {
             model: Arc::clone(model),
-            scratch: Scratch::new(arena_bytes(model))?,
+            scratch: Scratch::new(arena_bytes(model, crew))?,
         })
     }
 
-    fn run(&mut self, share: &Share) -> Result<(), Fault> {
+    fn run(&mut self, share: &Share, crew: &Crew) -> Result<(), Fault> {
         for pass in &share.passes {
             let frame = self.scratch.frame();
-            std::hint::black_box(self.model.forward(&pass.batch(), &frame)?.token(0));
+            std::hint::black_box(self.model.forward_with(&pass.batch(), &frame, crew)?.token(0));
         }
         Ok(())
     }
@@ -183,12 +216,17 @@ impl Lane {
 
 impl Other {
     fn start(mut lane: Lane, index: usize) -> Result<Other, Fault> {
-        let (work, jobs) = channel::<Shares>();
+        let (work, jobs) = channel::<Job>();
         let (finished, done) = channel();
         thread::Builder::new().spawn(move || {
-            for shares in jobs {
-                if finished.send(lane.run(&shares[index])).is_err() {
-                    return;
+            for job in jobs {
+                match job {
+                    Job::Serve(crew) => crew.serve(),
+                    Job::Run(shares) => {
+                        if finished.send(lane.run(&shares[index], &Crew::alone())).is_err() {
+                            return;
+                        }
+                    }
                 }
             }
         })?;
@@ -196,12 +234,13 @@ impl Other {
     }
 }
 
-fn arena_bytes(model: &Model) -> usize {
+/// Bytes of the arena of a thread that leads a crew of so many.
+fn arena_bytes(model: &Model, crew: usize) -> usize {
     let longest = model.info().positions_max;
     let shape = BatchShape {
         tokens: PASS_TOKENS.max(longest),
         sequences: PASS_TOKENS,
         tokens_longest: longest,
     };
-    model.forward_scratch(shape).bytes()
+    model.forward_scratch_with(shape, crew).bytes()
 }

@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use plimsoll_kernel::{Arithmetic, Kernel};
+use plimsoll_kernel::{Format, Kernel};
 
 use crate::Fault;
 
@@ -13,17 +13,11 @@ use crate::Fault;
 const READ_WORDS: usize = 32 << 20;
 
 /// The most operations and the most bytes read a second, all threads at once.
-pub(crate) fn peaks(dtype: &str, threads: usize, time: Duration) -> Result<(Option<f64>, f64), Fault> {
-    let arithmetic = match dtype {
-        "f32" => Arithmetic::F32,
-        "bf16" => Arithmetic::Bf16,
-        "int8" => Arithmetic::Int8,
-        other => return Err(format!("no dtype {other}").into()),
-    };
-    let operations = together(threads, || Kernel::detect().peak(arithmetic, time));
+pub(crate) fn peaks(format: Format, threads: usize, time: Duration) -> (Option<f64>, f64) {
+    let operations = together(threads, || Kernel::detect().peak(format, time));
     let words = vec![1_u64; READ_WORDS];
     let bytes = together(threads, || read(&words, time));
-    Ok((operations.into_iter().sum(), bytes.into_iter().sum()))
+    (operations.into_iter().sum(), bytes.into_iter().sum())
 }
 
 /// Runs `work` on so many threads at the same time.

@@ -12,7 +12,8 @@
 //! {"peak": 0.5}            ->  {"operations_per_second": .., "read_bytes_per_second": ..}    over so many seconds each, all threads at once
 //! ```
 //!
-//! Texts are packed end to end into passes of up to 2,048 tokens. `split` gives each thread its share of the texts.
+//! Texts are packed end to end into passes of up to 2,048 tokens. `split` gives each thread its share of the texts; `joint` lets all threads work on
+//! the same pass, as a crew that is called together for each run of the cell and sleeps in between.
 #![forbid(unsafe_code)]
 
 mod lanes;
@@ -25,11 +26,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use plimsoll_encoder::Model;
+use plimsoll_encoder::{Format, Model};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use lanes::{Lanes, Share};
+use lanes::{Lanes, Share, Work};
 
 type Fault = Box<dyn Error + Send + Sync>;
 
@@ -57,26 +58,25 @@ fn main() -> Result<(), Fault> {
     let [directory, ids, dtype, threads] = &arguments[..] else {
         return Err("usage: encoder_bench MODEL_DIRECTORY IDS.json DTYPE THREADS".into());
     };
-    let model = Arc::new(load(Path::new(directory), dtype)?);
+    let model = Arc::new(Model::load_dir_as(Path::new(directory), Some(format(dtype)?))?);
     let ids: Ids = serde_json::from_slice(&std::fs::read(ids)?)?;
     let mut lanes = Lanes::start(&model, threads.parse()?)?;
     let mut out = io::stdout().lock();
     for line in io::stdin().lock().lines() {
-        let answer = answer(&serde_json::from_str(&line?)?, &ids, &model, dtype, &mut lanes)?;
+        let answer = answer(&serde_json::from_str(&line?)?, &ids, &model, &mut lanes)?;
         writeln!(out, "{answer}")?;
         out.flush()?;
     }
     Ok(())
 }
 
-fn load(directory: &Path, dtype: &str) -> Result<Model, Fault> {
-    match dtype {
-        "f32" => Ok(Model::load_dir(directory)?),
-        other => Err(format!("{other}: this encoder computes in f32").into()),
-    }
+fn format(name: &str) -> Result<Format, Fault> {
+    let known = [Format::F32, Format::Bf16, Format::Int8];
+    let format = known.into_iter().find(|format| format.name() == name);
+    format.ok_or_else(|| format!("no dtype {name}").into())
 }
 
-fn answer(ask: &Ask, ids: &Ids, model: &Model, dtype: &str, lanes: &mut Lanes) -> Result<Value, Fault> {
+fn answer(ask: &Ask, ids: &Ids, model: &Model, lanes: &mut Lanes) -> Result<Value, Fault> {
     if let Some(cell) = &ask.cell {
         let texts = ids.cells.get(cell).ok_or_else(|| format!("no cell {cell}"))?;
         return time(lanes, texts, &ask.way, Duration::from_secs_f64(ask.seconds));
@@ -89,11 +89,15 @@ fn answer(ask: &Ask, ids: &Ids, model: &Model, dtype: &str, lanes: &mut Lanes) -
         return Ok(json!({}));
     }
     if let Some(passes) = ask.lengths {
-        lanes.run(&lanes.every_length(passes, model))?;
+        lanes.run(&Work::Split(lanes.every_length(passes, model)))?;
         return Ok(json!({}));
     }
     if let Some(seconds) = ask.peak {
-        let (operations, bytes) = machine::peaks(dtype, lanes.threads(), Duration::from_secs_f64(seconds))?;
+        let (operations, bytes) = machine::peaks(
+            format(model.info().format)?,
+            lanes.threads(),
+            Duration::from_secs_f64(seconds),
+        );
         return Ok(json!({"operations_per_second": operations, "read_bytes_per_second": bytes}));
     }
     if ask.memory {
@@ -109,11 +113,14 @@ fn answer(ask: &Ask, ids: &Ids, model: &Model, dtype: &str, lanes: &mut Lanes) -
 
 /// Runs a cell again and again for `duration`, at least once; one run before that is not counted.
 fn time(lanes: &mut Lanes, texts: &[Vec<u32>], way: &[String], duration: Duration) -> Result<Value, Fault> {
-    let shares = match way {
-        [packing, sharing] if packing == "packed" && sharing == "split" => lanes.split(texts),
+    let work = match way {
+        [packing, sharing] if packing == "packed" && sharing == "split" => Work::Split(lanes.split(texts)),
+        [packing, sharing] if packing == "packed" && sharing == "joint" => {
+            Work::Joint(Share::new(texts.iter()))
+        }
         _ => return Err(format!("no way {way:?}").into()),
     };
-    lanes.run(&shares)?;
+    lanes.run(&work)?;
     if duration.is_zero() {
         return Ok(json!({"wall": [], "cpu": 0}));
     }
@@ -121,7 +128,7 @@ fn time(lanes: &mut Lanes, texts: &[Vec<u32>], way: &[String], duration: Duratio
     let (cpu, start) = (machine::cpu_time()?, Instant::now());
     while wall.is_empty() || start.elapsed() < duration {
         let before = Instant::now();
-        lanes.run(&shares)?;
+        lanes.run(&work)?;
         wall.push(before.elapsed().as_secs_f64());
     }
     let cpu = (machine::cpu_time()? - cpu).as_secs_f64() / wall.len() as f64;
