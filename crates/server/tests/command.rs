@@ -70,12 +70,19 @@ fn what_cannot_start_says_why_in_one_line() {
         "the model has no such prompt",
     );
     assert_fails(&["analyze", "/nowhere/at/all"], "/nowhere/at/all: No such file");
-    assert_fails(
-        &["analyze", "-", "--tasks", "sentiment"],
-        "sentiment: the loaded model has no head for it",
-    );
 
     let broken = TinyModel::new("bert");
+    assert_fails(
+        &[
+            "analyze",
+            "-",
+            "--model-id",
+            broken.path(),
+            "--tasks",
+            "sentiment",
+        ],
+        "sentiment: the loaded model has no head for it",
+    );
     for (file, bytes, says) in [
         ("model.safetensors", &b"12345"[..], "model.safetensors"),
         ("config.json", b"{", "config.json"),
