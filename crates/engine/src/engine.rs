@@ -30,6 +30,9 @@ use crate::worker::Worker;
 /// Who the bytes of cached vectors are debited to.
 const CACHE: Owner = Owner::new(2, "cached vectors");
 
+/// What tokenizers of SentencePiece's family write for a space.
+const SPACE_MARKER: &str = "▁";
+
 /// The engine. It has no threads, does no I/O and does not ask what time it is.
 pub struct Engine {
     model: Model,
@@ -43,6 +46,7 @@ pub struct Engine {
     window_overlap_tokens: usize,
     specials: Specials,
     prompts: Vec<(Prompt, Vec<u32>)>,
+    space_marker: Option<u32>,
     pools: Pools,
     keys: Keys,
     cache: Option<VectorCache>,
@@ -143,6 +147,7 @@ impl Engine {
             gate.register(Arc::new(cache.clone()));
         }
         let specials = find_specials(&tokenizer);
+        let space_marker = tokenizer.token_to_id(SPACE_MARKER);
         let prompts = config
             .prompts
             .iter()
@@ -169,6 +174,7 @@ impl Engine {
             can,
             specials,
             prompts,
+            space_marker,
             pools,
             keys,
             cache,
@@ -355,6 +361,12 @@ impl Engine {
 
     pub(crate) fn window_overlap_tokens(&self) -> usize {
         self.window_overlap_tokens
+    }
+
+    /// The piece that stands for the space between a prompt and a text, when the prompt ends with one.
+    pub(crate) fn marker_behind(&self, id: PromptId) -> Option<u32> {
+        self.space_marker
+            .filter(|_| self.prompts[id.0].0.text.ends_with(' '))
     }
 
     pub(crate) fn prompt_tokens(&self, id: PromptId) -> &[u32] {

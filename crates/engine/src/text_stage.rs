@@ -79,6 +79,9 @@ fn tokenize(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Result<(), 
             Kind::Ids => place_ids(engine, work, &input, index, used)?,
             Kind::Text | Kind::Pair => encode(engine, work, &input, index, used, scratch)?,
         };
+        if input.kind() == Kind::Text {
+            free_marker(engine, work, used..used + encoded.count);
+        }
         input.tokens = Span {
             start: used as u32,
             len: encoded.count as u32,
@@ -89,6 +92,22 @@ fn tokenize(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Result<(), 
         work.inputs.set(index, input);
     }
     Ok(())
+}
+
+/// Such tokenizers put a space in front of every text, and where its marker is a token by itself, it borrows the place of the first
+/// character. Behind a prompt that ends with a space it is that space, and covers nothing of the text.
+fn free_marker(engine: &Engine, work: &mut Work, tokens: std::ops::Range<usize>) {
+    let lead = if work.options.add_special_tokens {
+        engine.specials().lead.len()
+    } else {
+        0
+    };
+    let first = tokens.start + lead;
+    let marker = work.options.prompt.and_then(|id| engine.marker_behind(id));
+    let all = work.tokens.all_mut();
+    if first < tokens.end && Some(all.ids[first]) == marker && all.starts[first] == 0 {
+        all.ends[first] = 0;
+    }
 }
 
 /// Tokens that one sequence may have beside the prompt.

@@ -9,6 +9,7 @@ use plimsoll_encoder::Batch;
 use plimsoll_encoder::spans::{Character, Characters, EntitySpan, Pieces, Step, Taken, join};
 use plimsoll_engine::*;
 use plimsoll_memory::Scratch;
+use plimsoll_text::Tokenizer;
 use proptest::prelude::*;
 
 const OVERLAP: usize = 6;
@@ -211,6 +212,46 @@ fn windows_may_be_read_in_any_order() {
         });
         assert_eq!(found(&now_or_never(job).unwrap(), 0), alone);
     }
+}
+
+/// A tokenizer that writes spaces as a piece of their own.
+fn spaced_tokenizer() -> Tokenizer {
+    let json = r#"{
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "post_processor": null, "decoder": null,
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true},
+        "model": {"type": "Unigram", "unk_id": 0, "byte_fallback": false, "vocab": [["<unk>", 0.0], ["▁", -1.0], ["ab", -1.0], ["q", -1.0], ["▁c", -1.0]]}
+    }"#;
+    Tokenizer::from_json(json.as_bytes()).unwrap()
+}
+
+#[test]
+fn behind_a_prompt_the_marker_of_its_space_has_no_character() {
+    let mut rig = rig_of(character_model(), spaced_tokenizer(), |_| {});
+    let mut ends = |text: &str, prompt| {
+        let answer = rig
+            .answer(
+                text,
+                JobOptions {
+                    prompt,
+                    ..JobOptions::new(TASKS)
+                },
+            )
+            .unwrap();
+        answer.tokens(0).ends.to_vec()
+    };
+    let query = Some(PromptId(0));
+    assert_eq!(
+        ends("abq", None),
+        [1, 2, 3],
+        "alone, the marker borrows the first character's place"
+    );
+    assert_eq!(ends("abq", query), [0, 2, 3]);
+    assert_eq!(
+        ends("cab", query),
+        [1, 3],
+        "a piece that begins with the marker keeps its character"
+    );
+    assert_eq!(ends("", query), [0u32; 0]);
 }
 
 proptest! {
