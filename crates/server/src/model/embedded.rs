@@ -1,4 +1,4 @@
-//! The model inside the binary: multilingual-e5-small in 4-bit blocks, the files of `models/default`.
+//! The model inside the binary: the files of `models/default`.
 
 use plimsoll_encoder::{Format, Model, ModelFiles};
 use plimsoll_memory::Mapping;

@@ -12,7 +12,7 @@ use plimsoll_text::{Tokenizer, TokenizerError};
 use serde::Deserialize;
 
 /// Name of the model inside the binary.
-pub const EMBEDDED_ID: &str = "multilingual-e5-small";
+pub const EMBEDDED_ID: &str = "plimsoll-e5-6";
 /// Bytes of its weights.
 pub const EMBEDDED_WEIGHT_BYTES: usize = embedded::WEIGHT_BYTES;
 
