@@ -54,6 +54,9 @@ impl Cell {
     /// Ends the job: its task learns how.
     pub(crate) fn finish(&mut self, outcome: Result<(), JobError>) {
         if self.outcome.is_none() {
+            if let Some(work) = &mut self.work {
+                work.in_turn = None;
+            }
             self.outcome = Some(outcome);
             self.wake();
         }

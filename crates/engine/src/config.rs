@@ -94,8 +94,10 @@ pub struct EngineConfig {
     pub batch_tokens_least: usize,
     /// The longest body; `None`: 2,000,000 or what the budget gives, whichever is less.
     pub body_bytes_max: Option<usize>,
-    /// Texts in one request.
+    /// Texts in one request, at most.
     pub inputs_max: usize,
+    /// A small budget may halve the texts of a request down to this.
+    pub inputs_least: usize,
     /// Requests in flight.
     pub requests_max: usize,
     /// Requests that wait at the door for bytes.
@@ -112,6 +114,8 @@ pub struct EngineConfig {
     pub clock: Arc<dyn Clock>,
     /// Fault injection.
     pub probe: Option<Probe>,
+    /// The longest that a request may have to wait for workers; `None`: its deadline alone ends it.
+    pub line_max: Option<Nanos>,
     /// Where the levels of the ledger lie.
     pub marks: Marks,
     /// What is dropped first under pressure.
@@ -131,6 +135,7 @@ impl EngineConfig {
             batch_tokens_least: 2048,
             body_bytes_max: None,
             inputs_max: 2048,
+            inputs_least: 2048,
             requests_max: 512,
             waiting_max: 512,
             tokens_max: None,
@@ -139,6 +144,7 @@ impl EngineConfig {
             cache: CacheSettings::new(Some(0)),
             clock,
             probe: None,
+            line_max: None,
             marks: Marks::default(),
             drop_order: Order::default(),
             pace: PaceConfig::default(),

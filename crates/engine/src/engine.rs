@@ -140,6 +140,7 @@ impl Engine {
                 requests_max: limits.requests_max,
                 waiting_max: limits.waiting_max,
                 wait: limits.admission_wait,
+                line_max: config.line_max,
                 marks: config.marks,
             },
         );
@@ -449,6 +450,7 @@ impl Engine {
             progress: Progress::default(),
             text_taken: false,
             dropped,
+            in_turn: Some(self.gate.job()),
             held,
         }
     }

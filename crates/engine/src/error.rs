@@ -66,6 +66,16 @@ pub enum Shortage {
         /// The limit.
         waiting_max: usize,
     },
+    /// Workers: what stands in their line takes longer than a request may wait.
+    #[error(
+        "the work that waits takes {line_ms} ms, more than the {line_ms_max} ms that a request may wait for workers"
+    )]
+    Time {
+        /// How long the line is, at the measured rate.
+        line_ms: u64,
+        /// The limit.
+        line_ms_max: u64,
+    },
     /// It was inside, but had not started when room had to be made.
     #[error(
         "its {held_bytes} bytes were taken back before it had started, as the largest of those that waited"

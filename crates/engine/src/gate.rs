@@ -8,7 +8,10 @@
 //! Caches may borrow from the ledger what requests leave free. Their bytes count neither for the level nor against a newcomer: what is
 //! missing is taken back from them at once.
 //!
-//! Only the exact ledger decides, through the rules of [`govern`](crate::govern). Memory that the kernel or an allocator reports is never asked: a gate on
+//! Bytes are not all that a request waits for. One that would stand in the workers' line so long that it could not be answered in time is refused at the door,
+//! by the measured rate at which jobs finish, instead of holding bytes until its deadline.
+//!
+//! Only the exact ledger decides on bytes, through the rules of [`govern`](crate::govern). Memory that the kernel or an allocator reports is never asked: a gate on
 //! measured memory can get stuck refusing for ever.
 
 mod held;
@@ -26,7 +29,7 @@ use crate::error::{Refusal, Shortage};
 use crate::govern::{Change, Door, Drain, InUse, Level, Marks, Pressure, Watermarks};
 use crate::governor::Reclaim;
 
-pub(crate) use held::Held;
+pub(crate) use held::{Held, InTurn};
 
 /// Retry-After is never longer.
 const RETRY_MS_MAX: u64 = 30_000;
@@ -47,6 +50,7 @@ pub(crate) struct Gate {
     requests_max: usize,
     waiting_max: usize,
     wait: Nanos,
+    line_max: Option<Nanos>,
 }
 
 struct State {
@@ -57,6 +61,9 @@ struct State {
     /// How fast bytes come back, and how fast places.
     bytes: Drain,
     places: Drain,
+    /// Jobs that wait for workers or are in their hands, and how fast they finish.
+    jobs: usize,
+    finished: Drain,
     level: Watermarks,
     /// A change that the governor has not seen yet.
     change: Option<Change>,
@@ -102,6 +109,8 @@ pub(crate) struct GateLimits {
     pub(crate) waiting_max: usize,
     /// How long anyone waits at the door.
     pub(crate) wait: Nanos,
+    /// The longest that a newcomer may have to wait for workers.
+    pub(crate) line_max: Option<Nanos>,
     pub(crate) marks: Marks,
 }
 
@@ -116,6 +125,8 @@ impl Gate {
                 free_berths: (0..limits.requests_max as u32).rev().collect(),
                 bytes: Drain::default(),
                 places: Drain::default(),
+                jobs: 0,
+                finished: Drain::default(),
                 level: Watermarks::new(limits.marks),
                 change: None,
                 turned_away: false,
@@ -126,6 +137,7 @@ impl Gate {
             requests_max: limits.requests_max,
             waiting_max: limits.waiting_max,
             wait: limits.wait,
+            line_max: limits.line_max,
         })
     }
 
@@ -211,6 +223,17 @@ impl Gate {
         }
     }
 
+    /// A job goes into the workers' line; it leaves when the value is dropped.
+    pub(crate) fn job(self: &Arc<Self>) -> InTurn {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        if state.jobs == 0 {
+            state.finished.begin(now);
+        }
+        state.jobs += 1;
+        InTurn(Arc::clone(self))
+    }
+
     /// Gives a place back.
     pub(crate) fn leave(&self, berth: u32) {
         let now = self.clock.now();
@@ -229,6 +252,9 @@ impl Gate {
             return Err(Refusal::Draining);
         }
         state.observe(&self.ledger, now);
+        if let Some(refusal) = self.late(&state) {
+            return Err(refusal);
+        }
         if (state.waiting.is_empty() || self.is_in_own_part(bytes))
             && let Some(grant) = self.grant(&mut state, bytes, now)
         {
@@ -314,6 +340,16 @@ impl Gate {
             reason,
             retry_after_ms: self.retry_ms(state, needed_bytes),
         }
+    }
+
+    /// The refusal of a newcomer that would wait too long for workers.
+    fn late(&self, state: &State) -> Option<Refusal> {
+        let line_ms_max = self.line_max?.0 / 1_000_000;
+        let line_ms = state.finished.ms_for(state.jobs)?;
+        (line_ms > line_ms_max).then(|| Refusal::Overloaded {
+            reason: Shortage::Time { line_ms, line_ms_max },
+            retry_after_ms: (line_ms - line_ms_max).min(RETRY_MS_MAX),
+        })
     }
 
     fn door(&self) -> Door {

@@ -132,7 +132,8 @@ pub(crate) fn draw(
                 cache: draft.cache,
             });
         }
-        if !shrink(config, model, &mut limits, plain.request_bytes) {
+        let priced = |limits: &Limits| longest_bytes(limits, &rates, usual);
+        if !shrink(config, model, &mut limits, &priced) {
             let request_bytes = plain.request_bytes;
             let lines = |limit_bytes| draft(&limits, limit_bytes, rates).lines;
             let cost = |limit_bytes| total(&lines(limit_bytes)) + Door::limit_for(request_bytes);
@@ -141,18 +142,44 @@ pub(crate) fn draw(
     }
 }
 
-/// Halves what costs more, the longest body or the largest pass, as far as the operator left it open; false when neither can give way.
-fn shrink(config: &EngineConfig, model: &Model, limits: &mut Limits, request_bytes: usize) -> bool {
-    let body_may = config.body_bytes_max.is_none() && limits.body_bytes_max / 2 >= BODY_BYTES_LEAST;
-    let tokens = limits.batch_tokens_max / 2;
-    let pass_may = tokens >= config.batch_tokens_least.max(limits.tokens_max);
+/// Halves what costs most: the largest pass, or the longest body or the most texts of a request, as far as the operator left them open; false when none can
+/// give way. `request_bytes` says what the longest request costs under given limits.
+fn shrink(
+    config: &EngineConfig,
+    model: &Model,
+    limits: &mut Limits,
+    request_bytes: &dyn Fn(&Limits) -> usize,
+) -> bool {
+    let pass = Limits {
+        batch_tokens_max: limits.batch_tokens_max / 2,
+        ..*limits
+    };
+    let body = Limits {
+        body_bytes_max: limits.body_bytes_max / 2,
+        ..*limits
+    };
+    let inputs = Limits {
+        inputs_max: limits.inputs_max / 2,
+        ..*limits
+    };
+    let pass_may = pass.batch_tokens_max >= config.batch_tokens_least.max(limits.tokens_max);
+    let body_may = config.body_bytes_max.is_none() && body.body_bytes_max >= BODY_BYTES_LEAST;
+    let inputs_may = inputs.inputs_max >= config.inputs_least;
     let passes_bytes = config.workers * arena_bytes(config, model, limits);
-    if pass_may && (!body_may || passes_bytes > request_bytes) {
-        limits.batch_tokens_max = tokens;
-    } else if body_may {
-        limits.body_bytes_max /= 2;
-    }
-    pass_may || body_may
+    let requests = [(body_may, body), (inputs_may, inputs)];
+    let request = requests
+        .into_iter()
+        .filter(|(may, _)| *may)
+        .map(|(_, limits)| limits)
+        .min_by_key(request_bytes);
+    let cheaper = match request {
+        Some(_) if pass_may && passes_bytes > request_bytes(limits) => Some(pass),
+        None if pass_may => Some(pass),
+        request => request,
+    };
+    let may = cheaper.is_some();
+    *limits = cheaper.unwrap_or(*limits);
+    may
 }
 
 /// A bill in the making.

@@ -5,7 +5,7 @@ use plimsoll_memory::{Lease, Pins, Pod, cast, cast_mut};
 
 use crate::clock::Nanos;
 use crate::engine::Engine;
-use crate::gate::Held;
+use crate::gate::{Held, InTurn};
 use crate::inputs::{Input, InputTable};
 use crate::need::{Known, need};
 use crate::pools::{self, slot};
@@ -31,6 +31,8 @@ pub(crate) struct Work {
     pub(crate) text_taken: bool,
     /// Tasks that were asked for and are not done, because memory is short.
     pub(crate) dropped: Tasks,
+    /// Its turn in the workers' line, until it is over.
+    pub(crate) in_turn: Option<InTurn>,
     /// Last, so that the slots are back before their bytes are.
     pub(crate) held: Held,
 }

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use plimsoll_encoder::spans::{Aggregation, Labels, TokenLabels, entities};
-use plimsoll_memory::Scratch;
+use plimsoll_memory::{Scratch, ScratchError, ScratchReq};
 
 use crate::berth::Cell;
 use crate::characters;
@@ -47,16 +47,16 @@ pub struct Worker {
     pass: Pass,
     staging: Staging,
     /// Read and written within one text stage only.
-    text_scratch: Vec<u8>,
+    text_scratch: Scratch,
 }
 
 impl Worker {
     pub(crate) fn new(engine: Arc<Engine>, index: usize) -> Result<Worker, StartError> {
-        let scratch =
-            Scratch::new(engine.arena_bytes()).map_err(|error| StartError::Memory(error.to_string()))?;
+        let memory = |error: ScratchError| StartError::Memory(error.to_string());
+        let scratch = Scratch::new(engine.arena_bytes()).map_err(memory)?;
+        let text_scratch = Scratch::new(text_arena(&engine).bytes()).map_err(memory)?;
         let pass = Pass::new(engine.limits());
         let staging = Staging::new(engine.limits(), engine.model().info());
-        let text_scratch = vec![0; engine.text_scratch_bytes()];
         Ok(Worker {
             engine,
             index,
@@ -65,6 +65,14 @@ impl Worker {
             staging,
             text_scratch,
         })
+    }
+
+    /// Gives the memory of its arenas back to the system until the next piece of work; for when there has been none for a while.
+    pub fn rest(&mut self) {
+        for arena in [&mut self.scratch, &mut self.text_scratch] {
+            // Pages that cannot be given back stay what they are: the worker's.
+            let _ = arena.give_back_beyond(0);
+        }
     }
 
     /// Does the next piece of work, if there is any.
@@ -106,7 +114,11 @@ impl Worker {
         // The work moves into the closure: should the stage panic, unwinding drops it there, and its slots are discarded.
         let read = catch_unwind(AssertUnwindSafe(|| {
             engine.probe(Stage::Text);
-            let waiting = text_stage::run(&engine, &mut work, &mut self.text_scratch);
+            let frame = self.text_scratch.frame();
+            let scratch = frame
+                .take(engine.text_scratch_bytes())
+                .expect("the arena was made for it");
+            let waiting = text_stage::run(&engine, &mut work, scratch);
             (waiting, work)
         }));
         match read {
@@ -219,6 +231,11 @@ impl Worker {
             lines.ready_tokens = 0;
         }
     }
+}
+
+/// The arena that texts are read with.
+fn text_arena(engine: &Engine) -> ScratchReq {
+    ScratchReq::of::<u8>(engine.text_scratch_bytes())
 }
 
 /// Takes a job's work out of its place, to work on it without the lock. Between the line and this lock the job may have been

@@ -89,6 +89,12 @@ impl Settings {
         }
     }
 
+    /// The longest that a request may have to wait for workers: a third of the time it has.
+    pub fn line_max(&self) -> Option<Nanos> {
+        let nanos = u64::try_from(self.request_timeout.as_nanos() / 3).unwrap_or(u64::MAX);
+        (self.marks != Marks::OFF).then_some(Nanos(nanos))
+    }
+
     /// How long a body may take of which `read_bytes` have come.
     pub fn body_time(&self, read_bytes: usize) -> Duration {
         let earned = Duration::from_secs_f64(read_bytes as f64 / self.body_bytes_per_s_min.max(1) as f64);

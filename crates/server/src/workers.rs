@@ -12,9 +12,11 @@ use plimsoll_memory::alloc;
 use crate::metrics::Metrics;
 
 /// Stack of a worker: its buffers live in arenas.
-pub const STACK_BYTES: usize = 1 << 20;
+pub const STACK_BYTES: usize = 256 * 1024;
 /// How long an idle worker sleeps before it looks whether it should stop.
 const NAP: Duration = Duration::from_millis(100);
+/// After so many naps in a row its arenas go back to the system.
+const NAPS_BEFORE_REST: u32 = 30;
 
 /// Why workers cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -73,12 +75,19 @@ impl Drop for Workers {
 
 fn run(engine: &Engine, mut worker: Worker, stop: &AtomicBool, metrics: impl Fn(Turn)) {
     alloc::seal();
+    let mut naps = 0;
     while !stop.load(Ordering::Relaxed) {
         let turn = worker.turn();
         metrics(turn);
-        if turn == Turn::Idle {
-            engine.wait_for_work(NAP);
+        if turn != Turn::Idle {
+            naps = 0;
+            continue;
         }
+        naps += 1;
+        if naps == NAPS_BEFORE_REST {
+            worker.rest();
+        }
+        engine.wait_for_work(NAP);
     }
     alloc::unseal();
 }

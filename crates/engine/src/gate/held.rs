@@ -43,6 +43,18 @@ impl Held {
     }
 }
 
+/// A job's turn in the workers' line: it counts until this is dropped.
+pub(crate) struct InTurn(pub(super) Arc<Gate>);
+
+impl Drop for InTurn {
+    fn drop(&mut self) {
+        let now = self.0.clock.now();
+        let mut state = self.0.lock();
+        state.jobs -= 1;
+        state.finished.add(1, now);
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         let bytes = self.bytes();

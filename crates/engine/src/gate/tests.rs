@@ -8,6 +8,7 @@ fn gate(limit_bytes: usize, requests_max: usize, waiting_max: usize) -> (Arc<Gat
         requests_max,
         waiting_max,
         wait: Nanos::from_ms(10),
+        line_max: Some(Nanos::from_ms(1000)),
         marks: Marks::default(),
     };
     (Gate::new(Ledger::new(limit_bytes), clock.clone(), limits), clock)
@@ -37,15 +38,13 @@ fn leave(gate: &Gate, grant: Grant) {
     drop(grant.held);
 }
 
-/// 450 bytes in the first 100 ms that anything is out, time after time: 4.5 bytes a millisecond.
+/// 448 bytes in 100 ms, time after time: 4.48 bytes a millisecond.
 fn measure(gate: &Arc<Gate>, clock: &ManualClock) {
     clock.advance(Nanos::from_ms(5000));
     for _ in 0..20 {
-        let first = inside(gate.enter(450));
-        let second = inside(gate.enter(100));
+        let grants: Vec<_> = (0..8).map(|_| inside(gate.enter(56))).collect();
         clock.advance(Nanos::from_ms(100));
-        leave(gate, first);
-        leave(gate, second);
+        grants.into_iter().for_each(|grant| leave(gate, grant));
     }
 }
 
@@ -110,7 +109,7 @@ fn retry_after_follows_the_measured_drain() {
     let Refusal::Overloaded { retry_after_ms, .. } = gate.refusal(460) else {
         panic!("refused for another reason")
     };
-    // 350 are free for a large one, 110 are missing, at 4.5 bytes a millisecond.
+    // 350 are free for a large one, 110 are missing, at 4.48 bytes a millisecond.
     assert_eq!(retry_after_ms, 25);
 }
 
@@ -151,6 +150,31 @@ fn a_high_level_lets_newcomers_in_up_to_the_resume_mark() {
     clock.advance(Nanos::from_ms(1000));
     assert_eq!(gate.look().change.unwrap().to, Level::Normal);
     leave(&gate, first);
+}
+
+#[test]
+fn who_would_wait_too_long_for_workers_is_refused() {
+    let (gate, clock) = gate(1000, 64, 8);
+    let mut jobs: Vec<_> = (0..24).map(|_| gate.job()).collect();
+    assert!(gate.enter(1).is_ok(), "nothing was measured yet");
+    clock.advance(Nanos::from_ms(400));
+    jobs.truncate(16);
+    assert!(gate.enter(1).is_ok(), "16 jobs, 8 in 400 ms: 800 ms");
+    jobs.extend((0..8).map(|_| gate.job()));
+    let Err(Refusal::Overloaded {
+        reason,
+        retry_after_ms,
+    }) = gate.enter(1)
+    else {
+        panic!("let in")
+    };
+    let expected = Shortage::Time {
+        line_ms: 1200,
+        line_ms_max: 1000,
+    };
+    assert_eq!((reason, retry_after_ms), (expected, 200));
+    drop(jobs);
+    assert!(gate.enter(1).is_ok());
 }
 
 #[test]

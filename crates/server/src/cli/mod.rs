@@ -72,9 +72,9 @@ pub struct ModelArgs {
     /// Threads that run the model; by default as many as there are cores.
     #[arg(long, env)]
     pub workers: Option<usize>,
-    /// Tokens in one pass through the model. Larger passes use more memory and are no faster on a CPU.
-    #[arg(long, env, default_value_t = 2048)]
-    pub max_batch_tokens: usize,
+    /// Tokens in one pass through the model; by default 2048, or less where the memory limit is small. Larger passes use more memory and are no faster on a CPU.
+    #[arg(long, env)]
+    pub max_batch_tokens: Option<usize>,
     /// Requests inside at the same time; more wait, then get 429.
     #[arg(long, env, default_value_t = 512)]
     pub max_concurrent_requests: usize,

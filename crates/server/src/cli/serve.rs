@@ -59,6 +59,9 @@ fn task_name(name: &str) -> Result<Tasks, String> {
 
 /// Connections take at most this part of the limit where nobody says how many there may be.
 const CONNECTIONS_SHARE: usize = 8;
+/// Under such a limit sockets get small buffers where nobody says.
+const SMALL_LIMIT_BYTES: usize = 256 << 20;
+const SMALL_SOCKET_BUFFER_BYTES: usize = 16 * 1024;
 /// The least and the most connections where nobody says.
 const CONNECTIONS_DEFAULT: (usize, usize) = (16, 256);
 
@@ -68,18 +71,23 @@ pub struct NetArgs {
     /// Connections at the same time; by default as many as an eighth of the memory limit pays for, from 16 to 256.
     #[arg(long, env, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     max_connections: Option<usize>,
-    /// Bytes asked of the kernel for each direction of a connection.
-    #[arg(long, env, default_value_t = 32 * 1024)]
-    socket_buffer_bytes: usize,
+    /// Bytes asked of the kernel for each direction of a connection; by default 32 KiB, 16 KiB where the memory limit is below 256 MiB.
+    #[arg(long, env)]
+    socket_buffer_bytes: Option<usize>,
 }
 
 impl NetArgs {
     fn settings(&self, limit_bytes: usize) -> NetSettings {
         let settings = NetSettings {
-            socket_buffer_bytes: self.socket_buffer_bytes,
+            socket_buffer_bytes: self.socket_buffer_bytes.unwrap_or(match limit_bytes {
+                ..SMALL_LIMIT_BYTES => SMALL_SOCKET_BUFFER_BYTES,
+                _ => NetSettings::default().socket_buffer_bytes,
+            }),
             ..NetSettings::default()
         };
-        let affordable = limit_bytes / CONNECTIONS_SHARE / net::connection_bytes(&settings);
+        // Below the least limit of any model there is nothing to share out.
+        let sharable = limit_bytes.saturating_sub(SMALL_LIMIT_BYTES / 4);
+        let affordable = sharable / CONNECTIONS_SHARE / net::connection_bytes(&settings);
         let (least, most) = CONNECTIONS_DEFAULT;
         let connections_max = self.max_connections.unwrap_or(affordable.clamp(least, most));
         NetSettings {

@@ -18,12 +18,14 @@ use crate::workers;
 
 /// Texts in a request where the route itself has no smaller limit; OpenAI's.
 const INPUTS_MAX: usize = 2048;
+/// Tokens in one pass where nobody says: so many, or, where the memory limit is small, down to so many.
+const BATCH_TOKENS: (usize, usize) = (2048, 512);
 /// Stack of a runtime thread.
-pub(super) const RUNTIME_STACK_BYTES: usize = 512 * 1024;
+pub(super) const RUNTIME_STACK_BYTES: usize = 256 * 1024;
 /// Runtime threads: they move bytes and write JSON, the model runs elsewhere.
 pub(super) const RUNTIME_THREADS: usize = 2;
 /// What the allocator keeps beyond what is live, and what start-up and pages like `/metrics` take for a moment.
-const ALLOCATOR_BYTES: usize = 8 << 20;
+const ALLOCATOR_BYTES: usize = 4 << 20;
 
 /// Why the process does not start. One line each.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,7 @@ impl StartUp {
         let workers = args
             .workers
             .unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
+        alloc::keep_little();
         let mut loaded = model::load(
             args.model_id.as_deref(),
             args.dtype.format(),
@@ -90,9 +93,12 @@ impl StartUp {
         }
         let mut config = EngineConfig::new(limit_bytes, Arc::new(Monotonic::default()));
         config.workers = workers;
-        config.batch_tokens_max = args.max_batch_tokens;
+        config.batch_tokens_max = args.max_batch_tokens.unwrap_or(BATCH_TOKENS.0);
+        config.batch_tokens_least = args.max_batch_tokens.unwrap_or(BATCH_TOKENS.1);
         config.body_bytes_max = args.payload_limit;
-        config.inputs_max = INPUTS_MAX.max(args.max_client_batch_size + 1);
+        config.inputs_least = args.max_client_batch_size + 1;
+        config.inputs_max = INPUTS_MAX.max(config.inputs_least);
+        config.line_max = settings.line_max();
         config.requests_max = args.max_concurrent_requests;
         config.waiting_max = args.max_concurrent_requests;
         config.probe = probe;
@@ -123,7 +129,7 @@ impl StartUp {
             default_prompt,
             auto_truncate: args.auto_truncate,
             batch_max: args.max_client_batch_size,
-            inputs_max: INPUTS_MAX.max(args.max_client_batch_size),
+            inputs_max: engine.limits().inputs_max,
         };
         let app = App {
             abilities,

@@ -60,6 +60,8 @@ pub enum Reason {
     Requests,
     /// The line at the door is full.
     Waiting,
+    /// The work that waits takes too long.
+    Time,
     /// It had not started when room had to be made.
     Returned,
     /// The server goes down.
@@ -68,11 +70,12 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 6] = [
+    pub const ALL: [Reason; 7] = [
         Reason::TooLarge,
         Reason::Bytes,
         Reason::Requests,
         Reason::Waiting,
+        Reason::Time,
         Reason::Returned,
         Reason::Draining,
     ];
@@ -84,6 +87,7 @@ impl Reason {
             Reason::Bytes => "bytes",
             Reason::Requests => "requests",
             Reason::Waiting => "waiting",
+            Reason::Time => "time",
             Reason::Returned => "returned",
             Reason::Draining => "draining",
         }
@@ -104,6 +108,10 @@ impl Reason {
                 reason: Shortage::Waiting { .. },
                 ..
             } => Reason::Waiting,
+            Refusal::Overloaded {
+                reason: Shortage::Time { .. },
+                ..
+            } => Reason::Time,
             Refusal::Overloaded {
                 reason: Shortage::Returned { .. },
                 ..
