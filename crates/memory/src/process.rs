@@ -41,6 +41,19 @@ pub fn anonymous_bytes() -> Option<usize> {
     Some(resident.saturating_sub(shared) * page_bytes())
 }
 
+/// Whether the kernel promises no more memory than it has (`vm.overcommit_memory` = 2), as it was when first asked.
+pub fn strict_overcommit() -> bool {
+    /// 0: not asked yet; 1: no; 2: yes.
+    static STRICT: AtomicUsize = AtomicUsize::new(0);
+    if STRICT.load(Ordering::Relaxed) == 0 {
+        let mut buffer = [0u8; 8];
+        let mode = read_into(c"/proc/sys/vm/overcommit_memory", &mut buffer);
+        let strict = mode.is_some_and(|mode| mode.trim() == "2");
+        STRICT.store(1 + usize::from(strict), Ordering::Relaxed);
+    }
+    STRICT.load(Ordering::Relaxed) == 2
+}
+
 /// Reads the beginning of a small file into `buffer`.
 fn read_into<'a>(path: &std::ffi::CStr, buffer: &'a mut [u8]) -> Option<&'a str> {
     // SAFETY: `path` ends in a nul byte.

@@ -3,15 +3,16 @@
 //! A [`Region`] is a user's part of the reservation. Committing makes pages usable (`mprotect`), which is the moment when a strict kernel
 //! (`vm.overcommit_memory=2`) may refuse: an error here, where nothing is lost, instead of a kill later. Giving back drops the pages at once with
 //! `MADV_DONTNEED`; `MADV_FREE` would leave every monitor guessing. Given-back pages keep their protection and their commit charge, so that committing
-//! them again cannot fail for charge and does not cut the mapping into pieces (`vm.max_map_count`); they read as zero.
+//! them again cannot fail for charge and does not cut the mapping into pieces (`vm.max_map_count`); they read as zero. A strict kernel counts charges, so
+//! under it given-back pages are mapped afresh instead, which gives the charge back too: what is charged is what is committed.
 
 use std::fmt;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::process::{errno, page_bytes};
+use crate::process::{errno, page_bytes, strict_overcommit};
 use crate::reservation::Span;
 
 /// The kernel refused to commit, fill or lock pages.
@@ -48,6 +49,7 @@ pub struct Region {
     base: NonNull<u8>,
     bytes: usize,
     committed: Mutex<Bitmap>,
+    no_huge_pages: AtomicBool,
 }
 
 // SAFETY: `Region` itself never dereferences `base`; the page state is behind a lock.
@@ -63,6 +65,7 @@ impl Region {
             base,
             bytes,
             committed,
+            no_huge_pages: AtomicBool::new(false),
         }
     }
 
@@ -111,6 +114,10 @@ impl Region {
     /// Drops the contents of `pages` and returns the bytes that were committed among them, 0 when the kernel refuses.
     /// Crate-private, as no live view may lie there.
     pub(crate) fn give_back(&self, pages: Range<usize>) -> usize {
+        self.give_back_under(strict_overcommit(), pages)
+    }
+
+    fn give_back_under(&self, strict: bool, pages: Range<usize>) -> usize {
         let mut bitmap = self.bitmap();
         let (address, bytes) = self.locate(&pages);
         // SAFETY: the range lies in our mapping; the caller holds no live view of it, so no reference sees the bytes change.
@@ -121,9 +128,26 @@ impl Region {
         if !(drop_pages() || errno() == libc::EINVAL && unlock() && drop_pages()) {
             return 0;
         }
+        if strict {
+            self.map_afresh(address, bytes);
+        }
         let given = bitmap.assign(pages, false) * page_bytes();
         self.span.committed.fetch_sub(given, Ordering::Relaxed);
         given
+    }
+
+    /// Puts a mapping without access, and so without charge, in place of pages whose contents were dropped. Where the kernel refuses, they stay charged.
+    fn map_afresh(&self, address: *mut libc::c_void, bytes: usize) {
+        let (protection, flags) = (
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+        );
+        // SAFETY: the range lies in our own mapping (`locate`) and nobody holds a view of it; it stays mapped, only without access until it is committed.
+        let mapped = unsafe { libc::mmap(address, bytes, protection, flags, -1, 0) };
+        if mapped != libc::MAP_FAILED && self.no_huge_pages.load(Ordering::Relaxed) {
+            // SAFETY: advice about backing keeps the contents.
+            unsafe { libc::madvise(address, bytes, libc::MADV_NOHUGEPAGE) };
+        }
     }
 
     /// Makes committed `pages` resident now, so that their first use does not fault.
@@ -144,6 +168,8 @@ impl Region {
 
     /// Sets the policy for huge pages. A kernel built without them has nothing to set.
     pub fn huge_pages(&self, policy: HugePages) {
+        self.no_huge_pages
+            .store(policy == HugePages::Never, Ordering::Relaxed);
         let advice = match policy {
             HugePages::Never => libc::MADV_NOHUGEPAGE,
             HugePages::Always => libc::MADV_HUGEPAGE,
@@ -269,6 +295,31 @@ mod tests {
             bytes.fill(7);
             assert_eq!(region.give_back(0..1), page_bytes());
         }
+    }
+
+    #[test]
+    fn under_a_strict_kernel_given_back_pages_lose_their_access_and_come_back_zero() {
+        let (_reservation, region) = region(4);
+        region.huge_pages(HugePages::Never);
+        region.commit(0..4).unwrap();
+        // SAFETY: the pages are committed and nothing else refers to them.
+        unsafe { region.base().as_ptr().write_bytes(7, region.bytes()) };
+        assert_eq!(region.give_back_under(true, 1..3), 2 * page_bytes());
+        assert!(
+            region.populate(1..3).is_err(),
+            "no access, so nothing to make resident"
+        );
+        region.commit(0..4).unwrap();
+        // SAFETY: as above.
+        let bytes = unsafe { std::slice::from_raw_parts(region.base().as_ptr(), region.bytes()) };
+        let page = page_bytes();
+        assert!(bytes[page..3 * page].iter().all(|byte| *byte == 0));
+        assert!(
+            bytes[..page]
+                .iter()
+                .chain(&bytes[3 * page..])
+                .all(|byte| *byte == 7)
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 
 use plimsoll_engine::{BillLine, CacheSettings, Engine, EngineConfig, Nanos, Probe, PromptId, StartError};
-use plimsoll_memory::alloc;
+use plimsoll_memory::{alloc, limits};
 
 use super::ModelArgs;
 use super::serve::NetArgs;
@@ -39,6 +39,16 @@ pub enum StartUpError {
     /// `auto` or a share, where the system does not tell what it has.
     #[error("--memory-limit: this system does not tell how much memory it has; give it in bytes")]
     NoMemoryFigure,
+    /// A strict kernel that has promised most of its memory already.
+    #[error(
+        "vm.overcommit_memory is 2 and {left_bytes} bytes may still be committed on this host: requests and workers need {needed_bytes}"
+    )]
+    Overcommit {
+        /// What the kernel may still promise.
+        left_bytes: usize,
+        /// What is committed while serving.
+        needed_bytes: usize,
+    },
     /// A default prompt that the model does not have.
     #[error("--default-prompt-name {name}: the model has no such prompt")]
     NoPrompt {
@@ -116,7 +126,9 @@ impl StartUp {
             id,
             ..
         } = loaded;
-        let engine = Engine::new(config, model, tokenizer)?;
+        let engine = Engine::new(config, model, tokenizer)
+            .map_err(|error| least(error, &|limit| fixed_bytes(limit, workers, connections)))?;
+        check_commit(&engine)?;
         let name = args.served_model_name.clone().unwrap_or_else(|| id.clone());
         let info = engine.model().info();
         let abilities = Abilities {
@@ -157,6 +169,60 @@ fn cache_settings(args: &ModelArgs, loaded: &Loaded) -> CacheSettings {
         model: loaded.revision.clone(),
         ..CacheSettings::new(args.cache_bytes)
     }
+}
+
+/// Names the least limit that works although some lines of the bill grow with the limit: `fixed_bytes` says how large they are under one.
+fn least(error: StartError, fixed_bytes: &dyn Fn(usize) -> usize) -> StartError {
+    match error {
+        StartError::LimitTooSmall {
+            limit_bytes,
+            needed_bytes,
+            weight_bytes,
+            request_bytes,
+            ..
+        } => {
+            let engine_bytes = needed_bytes - fixed_bytes(limit_bytes);
+            let mut least = needed_bytes;
+            while engine_bytes + fixed_bytes(least) > least {
+                least = engine_bytes + fixed_bytes(least);
+            }
+            StartError::LimitTooSmall {
+                limit_bytes,
+                needed_bytes: least,
+                weight_bytes,
+                request_bytes,
+                shortfall_bytes: least - limit_bytes,
+            }
+        }
+        other => other,
+    }
+}
+
+fn fixed_bytes(limit_bytes: usize, workers: usize, connections: Option<&NetArgs>) -> usize {
+    let lines = fixed_lines(limit_bytes, workers, connections);
+    lines.iter().map(BillLine::total_bytes).sum()
+}
+
+/// Under strict overcommit pages are promised when they are committed. Where they could not be, a request would fail after it was let in: better not to start.
+fn check_commit(engine: &Engine) -> Result<(), StartUpError> {
+    let Some(left) = limits::commit_left_bytes() else {
+        return Ok(());
+    };
+    let arenas = ["hidden states", "text scratch"];
+    let lines = engine.plan().lines.iter();
+    let arenas_bytes: usize = lines
+        .filter(|line| arenas.contains(&line.owner))
+        .map(BillLine::total_bytes)
+        .sum();
+    let needed_bytes = engine.plan().request_slots_bytes + arenas_bytes;
+    let left_bytes = usize::try_from(left).unwrap_or(usize::MAX);
+    if left_bytes < needed_bytes {
+        return Err(StartUpError::Overcommit {
+            left_bytes,
+            needed_bytes,
+        });
+    }
+    Ok(())
 }
 
 fn default_prompt(args: &ModelArgs, loaded: &Loaded) -> Result<Option<PromptId>, StartUpError> {
