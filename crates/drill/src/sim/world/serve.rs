@@ -82,7 +82,7 @@ impl World {
                 ..
             } => needed_bytes <= free_bytes && self.read_at.is_none_or(|read| read < asked),
             Shortage::Requests { requests_max } => self.engine.requests_inside() < *requests_max,
-            Shortage::Waiting { .. } | Shortage::Returned { .. } => false,
+            Shortage::Waiting { .. } | Shortage::Returned { .. } | Shortage::Time { .. } => false,
         };
         if had_room && self.line.first() == Some(&number) {
             return Err(format!(
