@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use plimsoll::cli::{Cli, Command, analyze, drill, plan, quantize, serve, tune};
+use plimsoll::cli::{Cli, Command, analyze, bench, drill, plan, quantize, serve, tune};
 use plimsoll_memory::CountingAllocator;
 
 #[global_allocator]
@@ -20,6 +20,9 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS)
             .map_err(|e| e.to_string()),
         Command::Quantize(args) => quantize::run(&args)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|e| e.to_string()),
+        Command::Bench(args) => bench::run(&args)
             .map(|()| ExitCode::SUCCESS)
             .map_err(|e| e.to_string()),
         Command::Plan(args) => plan::run(&args)

@@ -130,6 +130,92 @@ fn the_plan_sums_to_the_limit() {
 }
 
 #[test]
+fn bench_figures_agree_with_each_other() {
+    let model = TinyModel::new("bert");
+    for (threads, dtype) in [("1", "auto"), ("2", "f32"), ("3", "int8")] {
+        let args = [
+            "bench",
+            "--model-id",
+            model.path(),
+            "--threads",
+            threads,
+            "--dtype",
+            dtype,
+            "--lengths",
+            "4,30,31",
+            "--batches",
+            "1,5",
+            "--max-batch-tokens",
+            "60",
+            "--seconds",
+            "0",
+            "--json",
+        ];
+        let output = run(&args);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["threads"].to_string(), threads);
+        assert_eq!(report["dtype"], if dtype == "auto" { "f32" } else { dtype });
+        let batches = report["batches"].as_array().unwrap();
+        let shapes: Vec<_> = batches
+            .iter()
+            .map(|batch| [&batch["texts"], &batch["tokens_each"]].map(|count| count.as_u64().unwrap()))
+            .collect();
+        // The model reads 30 tokens, so that 31 are left out.
+        assert_eq!(shapes, [[1, 4], [1, 30], [5, 4], [5, 30]]);
+        for (batch, [texts, tokens_each]) in batches.iter().zip(shapes) {
+            let figure = |name: &str| batch[name].as_f64().unwrap();
+            let tokens = (texts * tokens_each) as f64;
+            let seconds = figure("milliseconds") / 1e3;
+            // 2 layers of 32, 40 in the feed-forward network's middle.
+            let operations = tokens
+                * 2.0
+                * (2.0 * (4.0 * 32.0 * 32.0 + 2.0 * 32.0 * 40.0) + 4.0 * 32.0 * tokens_each as f64);
+            let close = |a: f64, b: f64| assert!((a / b - 1.0).abs() < 1e-9, "{a} and {b} in {batch}");
+            close(figure("tokens"), tokens);
+            close(figure("operations"), operations);
+            close(figure("tokens_per_second") * seconds, tokens);
+            close(figure("operations_per_second") * seconds, operations);
+            if let Some(peak) = report["peak_operations_per_second"].as_f64() {
+                close(figure("share_of_peak") * peak, figure("operations_per_second"));
+            }
+            assert!(
+                figure("milliseconds_min") <= figure("milliseconds")
+                    && figure("milliseconds") <= figure("milliseconds_max")
+            );
+            assert!(figure("scratch_bytes") > 0.0 && figure("repetitions") >= 1.0);
+        }
+    }
+}
+
+#[test]
+fn bench_prints_a_line_for_each_batch() {
+    let model = TinyModel::new("bert");
+    let args = [
+        "bench",
+        "--model-id",
+        model.path(),
+        "--lengths",
+        "8",
+        "--batches",
+        "1,2",
+        "--seconds",
+        "0",
+    ];
+    let table = String::from_utf8(run(&args).stdout).unwrap();
+    let rows = table
+        .lines()
+        .filter(|line| line.split_whitespace().nth(1) == Some("8"));
+    assert_eq!(rows.count(), 2, "{table}");
+    assert!(table.contains("GFLOP/s") && table.contains("resident"), "{table}");
+    assert_fails(
+        &["bench", "--model-id", model.path(), "--lengths", "31,64"],
+        "the model reads up to 30 tokens",
+    );
+    assert_fails(&["bench", "--seconds", "-1"], "expected 0 to 3600");
+}
+
+#[test]
 fn help_and_version() {
     assert!(run(&["--version"]).stdout.starts_with(b"plimsoll 0."));
     let help = String::from_utf8(run(&["serve", "--help"]).stdout).unwrap();

@@ -29,4 +29,10 @@ impl Dtype {
             Dtype::Int8 => Some(Format::Int8),
         }
     }
+
+    /// A format by its name.
+    pub fn format_named(name: &str) -> Option<Format> {
+        let formats = Dtype::value_variants().iter().filter_map(|dtype| dtype.format());
+        formats.into_iter().find(|format| format.name() == name)
+    }
 }

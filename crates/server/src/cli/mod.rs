@@ -1,6 +1,7 @@
 //! The command line. Every flag is also an environment variable, under the names of text-embeddings-inference where it has them.
 
 pub mod analyze;
+pub mod bench;
 mod bytes;
 pub mod drill;
 mod dtype;
@@ -42,6 +43,8 @@ pub enum Command {
     Tune(tune::TuneArgs),
     /// Test the promises on this machine.
     Drill(drill::DrillArgs),
+    /// Measure how fast the model is on this CPU, and how far from what the CPU can do at most.
+    Bench(bench::BenchArgs),
 }
 
 /// The model and its memory.
