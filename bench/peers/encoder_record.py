@@ -38,7 +38,7 @@ class Record:
         """A peer that was tried once."""
         tokens = sum(map(len, texts))
         wall, cpu = tried
-        self.add("tried", dtype, threads, cell=cell, tokens=tokens, peer=peer, way="/".join(way), rounds=1, **rate(tokens, wall, cpu))
+        self.add("tried", dtype, threads, cell=cell, tokens=tokens, peer=peer, way="/".join(way), rounds=1, **milliseconds(wall, cpu))
 
     def cell(self, dtype, threads, cell, texts, turns):
         """All rounds of a cell."""
@@ -47,7 +47,7 @@ class Record:
         for (peer, way), rounds in turns.items():
             wall, cpu = medians[peer, way]
             spread = [1e3 * pick(turn[0] for turn in rounds) for pick in (min, max)]
-            fields = rate(tokens, wall, cpu) | {"low": digits(spread[0]), "high": digits(spread[1])}
+            fields = milliseconds(wall, cpu) | {"low": digits(spread[0]), "high": digits(spread[1])}
             self.add("time", dtype, threads, cell=cell, tokens=tokens, peer=peer, way="/".join(way), rounds=len(rounds), **fields)
         ours = next((name for name in turns if name[0] == OURS), None)
         peers = [name for name in turns if name[0] != OURS]
@@ -112,6 +112,10 @@ class Record:
         for row in self.rows:
             if row["measure"] == "cosine":
                 lines.append(f"| {row['dtype']} | {row['peer']} | {row['low']} | {row['value']} | {row['rounds']} |")
+        lines += ["", "## Memory beside the weights", "", "| dtype | threads | after passes of 2,048 tokens | after every length from 1 to 512 |", "|" + "---|" * 4]
+        for row in self.rows:
+            if row["measure"] == "memory rest_bytes":
+                lines.append(f"| {row['dtype']} | {row['threads']} | {row['value'] / 2**20:.1f} MiB | {row['high'] / 2**20:.1f} MiB |")
         return "\n".join(lines) + "\n"
 
     def table_row(self, dtype, threads, cell, line):
@@ -132,9 +136,7 @@ faster than the best peer of that cell: the median over the rounds, each round's
 needs least of it. The share of the peak counts the operations of products and attention; in brackets by CPU time."""
 
 
-def rate(tokens, wall, cpu):
-    """Milliseconds for the cell."""
-    del tokens
+def milliseconds(wall, cpu):
     return {"value": digits(1e3 * wall), "unit": "ms", "cpu_value": digits(1e3 * cpu)}
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times the encoder beside its peers on the same token ids, interleaved round by round, and writes a dated record.
 
-    python3 bench/peers/encoder_speed.py                  # everything, half an hour and more; an otherwise idle machine
+    python3 bench/peers/encoder_speed.py                  # everything: half an hour of an otherwise idle machine
     python3 bench/peers/encoder_speed.py --quick --dtypes f32 --threads 1 --cells 32x128 1x16
 
 Makes a virtual environment under `--work` with the peers from PyPI (encoder_requirements.txt; `--python` takes an existing one instead), fetches
@@ -25,8 +25,9 @@ DTYPES, THREADS = ["f32", "bf16", "int8"], [1, 2]
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path(".encoder-peers"), help="folder for what is fetched and converted")
+    parser.add_argument("--work", type=Path, default=ROOT / "target/encoder-peers", help="folder for what is fetched and converted")
     parser.add_argument("--python", help="interpreter that has the peers already")
+    parser.add_argument("--ours", type=Path, help="the example `encoder_bench`, built already")
     parser.add_argument("--record", type=Path, default=ROOT / "bench/record", help="folder for the record")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
     parser.add_argument("--threads", nargs="+", type=int, default=THREADS)
@@ -63,6 +64,12 @@ def environment(options):
     os.execv(python, [python, str(HERE / "encoder_speed.py"), *sys.argv[1:]])
 
 
+def build():
+    command = ["cargo", "build", "--release", "--package", "plimsoll-encoder", "--example", "encoder_bench"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/examples/encoder_bench"
+
+
 def main():
     options = arguments()
     environment(options)
@@ -75,10 +82,7 @@ def main():
     models = options.work / "models"
     if not (models / "done").exists():
         subprocess.run([sys.executable, HERE / "encoder_models.py", model, ids, models], check=True)
-    build = ["cargo", "build", "--release", "--package", "plimsoll-encoder", "--example", "encoder_bench"]
-    subprocess.run(build, cwd=ROOT, check=True)
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    files = encoder_rounds.Files(target / "release/examples/encoder_bench", model, models, ids, options.work)
+    files = encoder_rounds.Files(options.ours or build(), model, models, ids, options.work)
     record = encoder_record.Record(options, files)
     for threads in options.threads:
         for dtype in options.dtypes:

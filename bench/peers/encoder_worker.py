@@ -7,7 +7,8 @@ Reads a JSON object a line and answers with one:
     {"cell": "32x64", "way": ["padded", "joint"], "seconds": 0.4}  ->  {"wall": [s, ...], "cpu": s}
     {"embed": "FILE"}                                              ->  {}   mean-pooled vectors of the texts, as .npy
 
-`wall` has the time of each repetition of the whole cell, `cpu` the mean CPU time of one, all threads summed. A way says how texts become batches (`padded`: one
+`wall` has the time of each repetition of the whole cell, at least one, `cpu` the mean CPU time of one, all threads summed; 0 seconds are one repetition
+that is not timed. A way says how texts become batches (`padded`: one
 batch; `sorted8`: sorted by length, eight a batch; `single`: one by one) and how threads share them (`joint`: all threads on each batch; `split`: batches
 side by side, one thread each). Only the forward pass is timed: batches are padded beforehand, and pooling is not part of it.
 """
@@ -190,9 +191,9 @@ class Worker:
         key = (cell, tuple(way))
         if key not in self.ready:
             self.ready[key] = self.lanes(cell, way)
-            self.run(self.ready[key])
         lanes = self.ready[key]
-        if seconds < 1e-9:
+        if seconds == 0:
+            self.run(lanes)
             return {"wall": [], "cpu": 0}
         wall, cpu_start, start = [], time.process_time(), time.perf_counter()
         while not wall or time.perf_counter() - start < seconds:

@@ -212,7 +212,7 @@ fn bench_prints_a_line_for_each_batch() {
         &["bench", "--model-id", model.path(), "--lengths", "31,64"],
         "the model reads up to 30 tokens",
     );
-    assert_fails(&["bench", "--seconds", "-1"], "expected 0 to 3600");
+    assert_fails(&["bench", "--seconds=-1"], "expected 0 to 3600");
 }
 
 #[test]

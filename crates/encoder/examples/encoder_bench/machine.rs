@@ -65,7 +65,21 @@ pub(crate) fn cpu_time() -> Result<Duration, Fault> {
     Ok(total)
 }
 
-/// Bytes of this process in memory.
-pub(crate) fn resident_bytes() -> Result<usize, Fault> {
-    Ok(plimsoll_memory::process::resident_bytes().ok_or("no /proc/self/statm")?)
+/// Bytes of this process in memory, and those of them that are not pages of a weight file.
+pub(crate) fn resident_bytes() -> Result<(usize, usize), Fault> {
+    let (mut all, mut others, mut weights) = (0, 0, false);
+    for line in std::fs::read_to_string("/proc/self/smaps")?.lines() {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some("Rss:"), Some(kibibytes)) => {
+                let bytes = kibibytes.parse::<usize>()? << 10;
+                all += bytes;
+                others += if weights { 0 } else { bytes };
+            }
+            // A mapping begins with its addresses.
+            (Some(first), _) if !first.ends_with(':') => weights = line.ends_with(".safetensors"),
+            _ => {}
+        }
+    }
+    Ok((all, others))
 }

@@ -8,7 +8,7 @@
 //! {"cell": "32x64", "way": ["packed", "split"], "seconds": 0.4}  ->  {"wall": [s, ...], "cpu": s}
 //! {"embed": "FILE"}        ->  {}    unit vectors of the texts, little-endian f32
 //! {"lengths": 1000}        ->  {}    runs as many passes on every thread, of every length from 1 to 512 in random order
-//! {"memory": true}         ->  {"resident_bytes": .., "weight_bytes": .., "arena_bytes": ..}
+//! {"memory": true}         ->  {"resident_bytes": .., "rest_bytes": ..(all but weights), "arena_bytes": ..}
 //! {"peak": 0.5}            ->  {"operations_per_second": .., "read_bytes_per_second": ..}    over so many seconds each, all threads at once
 //! ```
 //!
@@ -101,17 +101,17 @@ fn answer(ask: &Ask, ids: &Ids, model: &Model, lanes: &mut Lanes) -> Result<Valu
         return Ok(json!({"operations_per_second": operations, "read_bytes_per_second": bytes}));
     }
     if ask.memory {
-        let weights = model.info().weight_bytes;
+        let (resident_bytes, unmapped_bytes) = machine::resident_bytes()?;
         return Ok(json!({
-            "resident_bytes": machine::resident_bytes()?,
-            "weight_bytes": weights.mapped + weights.converted,
+            "resident_bytes": resident_bytes,
+            "rest_bytes": unmapped_bytes - model.info().weight_bytes.converted,
             "arena_bytes": lanes.arena_bytes(),
         }));
     }
     Err("a question without a subject".into())
 }
 
-/// Runs a cell again and again for `duration`, at least once; one run before that is not counted.
+/// Runs a cell again and again for `duration`, at least once; no duration is one run that is not timed.
 fn time(lanes: &mut Lanes, texts: &[Vec<u32>], way: &[String], duration: Duration) -> Result<Value, Fault> {
     let work = match way {
         [packing, sharing] if packing == "packed" && sharing == "split" => Work::Split(lanes.split(texts)),
@@ -120,8 +120,8 @@ fn time(lanes: &mut Lanes, texts: &[Vec<u32>], way: &[String], duration: Duratio
         }
         _ => return Err(format!("no way {way:?}").into()),
     };
-    lanes.run(&work)?;
     if duration.is_zero() {
+        lanes.run(&work)?;
         return Ok(json!({"wall": [], "cpu": 0}));
     }
     let mut wall = Vec::new();
