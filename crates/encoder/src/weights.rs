@@ -3,12 +3,15 @@
 //! Tables and vectors are read where they lie. The matrices of products are [packed](plimsoll_kernel::pack): once at loading, into
 //! private pages, after which the file's own pages may leave memory; or ahead of time, in a file that [`crate::quantize`] wrote.
 
+mod convert;
+
 use std::ops::Range;
 use std::sync::Mutex;
 
-use plimsoll_kernel::{Format, Kernel, Packed, bf16_to_f32, f16_to_f32, pack, packed_words, q4_row_bytes};
-use plimsoll_kernel::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS};
-use plimsoll_memory::{Mapping, cast, cast_mut};
+use plimsoll_kernel::{Format, Packed, packed_words, q4_row_bytes};
+use plimsoll_memory::{Mapping, cast};
+
+use convert::{Conversion, Encoding};
 
 use crate::error::LoadError;
 use crate::info::WeightBytes;
@@ -103,24 +106,6 @@ pub(crate) enum Group {
     Embeddings,
     Layers,
     Heads,
-}
-
-/// Tensors to convert, and where to: end to end, or packed one below the other.
-#[derive(Debug)]
-struct Conversion {
-    from: Vec<(Range<usize>, Encoding)>,
-    /// Format, inputs and outputs.
-    packed: Option<(Format, usize, usize)>,
-    to: Range<usize>,
-}
-
-/// How a tensor's values are written in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
-    F32,
-    F16,
-    Bf16,
-    Q4,
 }
 
 /// A packed product by its names.
@@ -483,63 +468,6 @@ impl Binder {
     }
 }
 
-impl Conversion {
-    fn run(&self, file: &[u8], to: &mut [u8]) {
-        const ALIGNED: &str = "multiples of 64 in a page are aligned";
-        let Some((format, inputs, outputs)) = self.packed else {
-            let mut rest = cast_mut::<f32>(to).expect(ALIGNED);
-            for (from, encoding) in &self.from {
-                let (part, behind) = rest.split_at_mut(encoding.values(from.len()));
-                convert(*encoding, &file[from.clone()], part);
-                rest = behind;
-            }
-            return;
-        };
-        let words = cast_mut::<u32>(to).expect(ALIGNED);
-        let mut first = 0;
-        for (from, encoding) in &self.from {
-            let bytes = &file[from.clone()];
-            let rows = encoding.values(bytes.len()) / inputs;
-            match cast::<f32>(bytes).filter(|_| *encoding == Encoding::F32) {
-                Some(weights) => pack(format, inputs, outputs, weights, first, words),
-                None => pack_converted(format, inputs, outputs, *encoding, bytes, first, words),
-            }
-            first += rows;
-        }
-    }
-}
-
-/// Converts some rows at a time and packs them.
-fn pack_converted(
-    format: Format,
-    inputs: usize,
-    outputs: usize,
-    encoding: Encoding,
-    bytes: &[u8],
-    first: usize,
-    words: &mut [u32],
-) {
-    const ROWS: usize = 48;
-    let row_bytes = bytes.len() / (encoding.values(bytes.len()) / inputs);
-    let mut rows = vec![0.0; ROWS * inputs];
-    for (index, part) in bytes.chunks(ROWS * row_bytes).enumerate() {
-        let rows = &mut rows[..part.len() / row_bytes * inputs];
-        convert(encoding, part, rows);
-        pack(format, inputs, outputs, rows, first + index * ROWS, words);
-    }
-}
-
-impl Encoding {
-    /// Values in so many bytes.
-    fn values(self, bytes: usize) -> usize {
-        match self {
-            Encoding::F32 => bytes / 4,
-            Encoding::F16 | Encoding::Bf16 => bytes / 2,
-            Encoding::Q4 => bytes / Q4_BLOCK_BYTES * Q4_BLOCK_WEIGHTS,
-        }
-    }
-}
-
 /// What a file's products are best computed in: bf16 loses nothing of weights that are bf16.
 fn suited(table: &Safetensors) -> Format {
     let matrices = || table.tensors.values().filter(|entry| entry.shape.len() == 2);
@@ -565,34 +493,6 @@ fn packed_format(name: &str) -> Result<Format, LoadError> {
 /// What matrices packed side by side are called in a file: by the first of them.
 fn packed_name(names: &[String]) -> String {
     format!("{}.packed", names[0])
-}
-
-fn convert(encoding: Encoding, from: &[u8], to: &mut [f32]) {
-    let halves = || {
-        from.as_chunks::<2>()
-            .0
-            .iter()
-            .map(|half| u16::from_le_bytes(*half))
-    };
-    match encoding {
-        Encoding::F32 => {
-            let words = from
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|word| f32::from_le_bytes(*word));
-            to.iter_mut().zip(words).for_each(|(to, from)| *to = from);
-        }
-        Encoding::F16 => to
-            .iter_mut()
-            .zip(halves())
-            .for_each(|(to, from)| *to = f16_to_f32(from)),
-        Encoding::Bf16 => to
-            .iter_mut()
-            .zip(halves())
-            .for_each(|(to, from)| *to = bf16_to_f32(from)),
-        Encoding::Q4 => Kernel::detect().q4_row(from, to),
-    }
 }
 
 fn wrong_shape(name: &str, found: &[usize], expected: &[usize]) -> LoadError {
