@@ -382,11 +382,12 @@ impl PoolCore {
             while freed < bytes {
                 let wanted = (bytes - freed).div_ceil(class.slot_bytes());
                 let span = (GIVE_BACK_SPAN_BYTES / class.slot_bytes()).max(1);
-                let Some(run) = class.lists().pop_excess_run(warm_slots, wanted.min(span)) else {
+                // Held until the slots are in a list again: a debited lease must never find them in none.
+                let mut lists = class.lists();
+                let Some(run) = lists.pop_excess_run(warm_slots, wanted.min(span)) else {
                     break;
                 };
                 let given = class.give_back(run.clone());
-                let mut lists = class.lists();
                 if given == 0 {
                     run.for_each(|index| lists.push_idle(index));
                     break;
