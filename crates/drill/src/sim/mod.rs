@@ -5,7 +5,7 @@
 //! and lie, that send slowly, hang up, read late or never; workers that get the processor when the schedule says so; stages that panic or take
 //! seconds; readings of a process that has outgrown its plan; and readers that hold on to cached vectors while their bytes are wanted back.
 //!
-//! A run has two parts. In the first faults are on, and after every single step what must always hold is checked ([`check`]): that is
+//! A run has two parts. In the first faults are on, and after every single step what must always hold is checked (`check.rs`): that is
 //! safety. Then the faults stop, and everything that was begun must end, the ledger must be back at its baseline, and the longest request must be
 //! let in: that is liveness. A task is polled only after its waker was called, so a wake-up that gets lost is found as a run that does not end.
 //!
