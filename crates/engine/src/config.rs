@@ -51,7 +51,7 @@ pub struct Prompt {
 /// Settings of the cache of vectors. It borrows what requests leave free of their budget, so its bytes are not taken from them; its tables are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheSettings {
-    /// Most bytes of vectors, 0 for no cache; `None`: a quarter of what one longest request leaves of the budget.
+    /// Most bytes of vectors, 0 for no cache; `None`: a quarter of what one longest request leaves of the budget, at most 256 MiB.
     pub bytes_max: Option<usize>,
     /// Who is evicted.
     pub policy: CachePolicy,

@@ -25,6 +25,8 @@ const BODY_BYTES_LEAST: usize = 16 * 1024;
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Of what the longest request leaves, one part in so many may hold cached vectors where nobody says otherwise.
 const CACHE_SHARE: usize = 4;
+/// Nor more than this where nobody says: its tables are filled at start, and take a twelfth of it.
+const CACHE_DEFAULT_BYTES_MAX: usize = 256 << 20;
 /// The cache of vectors grows only into what this part of the budget leaves free.
 const CACHE_FLOOR_PERCENT: usize = 40;
 /// How long a request may wait at the door for bytes.
@@ -199,7 +201,8 @@ impl Draft {
         let spare_bytes = self
             .slots_bytes
             .checked_sub(Door::limit_for(self.request_bytes))?;
-        let wanted = settings.bytes_max.unwrap_or(spare_bytes / CACHE_SHARE);
+        let share_bytes = (spare_bytes / CACHE_SHARE).min(CACHE_DEFAULT_BYTES_MAX);
+        let wanted = settings.bytes_max.unwrap_or(share_bytes);
         let mut bytes_max = wanted.min(self.slots_bytes);
         loop {
             let config = CacheConfig {

@@ -87,7 +87,7 @@ pub struct ModelArgs {
     /// Bytes of the longest body; by default 2000000, or less where the memory limit is small.
     #[arg(long, env)]
     pub payload_limit: Option<usize>,
-    /// Most bytes of cached vectors, 0 for none; by default a quarter of what the longest request leaves of the bytes that requests share. The cache borrows
+    /// Most bytes of cached vectors, 0 for none; by default a quarter of what the longest request leaves of the bytes that requests share, at most 256 MiB. The cache borrows
     /// them while they are free.
     #[arg(long, env, value_parser = bytes::parse_bytes)]
     pub cache_bytes: Option<usize>,
