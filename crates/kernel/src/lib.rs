@@ -1,12 +1,13 @@
 //! The arithmetic of an encoder, on slices: matrix products, softmax, layer normalisation, attention, pooling.
 //!
-//! A server that keeps below a memory line cannot use kernels that allocate, cache or pack per shape. These do not: every
-//! function works on the slices it is given, names the scratch it needs, and leaves nothing behind. Weights are read as
-//! they lie in the file, f32 or 4-bit ([Q4_0](q4_row_bytes)).
+//! A server that keeps below a memory line cannot use kernels that allocate, cache or compile per shape. These do not: every
+//! function works on the slices it is given, names the scratch it needs, and leaves nothing behind. Matrices of products are
+//! [packed](pack) once, in f32, bf16 or 8 bits; tables are read as they lie in the file, f32 or 4-bit ([Q4_0](q4_row_bytes)).
 //!
-//! Each kernel is written once, over a small set of vector operations, and compiled for three instruction sets: portable
-//! Rust, AVX2 with FMA, and AVX-512F. [`Kernel::detect`] asks the CPU once; the value it returns is two bytes and `Copy`.
-//! All functions are safe; they panic, naming the lengths, when slices and shapes disagree. Nothing runs on other threads.
+//! Each kernel is written once, over a small set of vector operations, and compiled for every [instruction set](Isa), from portable
+//! Rust to AVX-512 with its 8-bit and bf16 products. [`Kernel::detect`] asks the CPU once; the value it returns is small and `Copy`.
+//! All functions are safe; they panic, naming the lengths, when slices and shapes disagree. No thread is started here: those of a
+//! [`Crew`] that the caller brings share a product or an attention.
 //!
 //! Results differ between instruction sets in the last bits, because sums are taken in another order. On one instruction
 //! set a row of a result depends only on its own row of input: batching never changes an answer.
