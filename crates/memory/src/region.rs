@@ -105,9 +105,7 @@ impl Region {
             });
         }
         let fresh = bitmap.assign(pages, true);
-        self.span
-            .committed
-            .fetch_add(fresh * page_bytes(), Ordering::Relaxed);
+        self.span.note_commit(fresh * page_bytes());
         Ok(())
     }
 
@@ -132,7 +130,7 @@ impl Region {
             self.map_afresh(address, bytes);
         }
         let given = bitmap.assign(pages, false) * page_bytes();
-        self.span.committed.fetch_sub(given, Ordering::Relaxed);
+        self.span.note_give_back(given);
         given
     }
 

@@ -72,13 +72,38 @@ pub struct Reservation {
     span: Arc<Span>,
 }
 
+static RESERVED: AtomicUsize = AtomicUsize::new(0);
+static COMMITTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes reserved and, of them, committed by all reservations of this process.
+pub fn totals() -> (usize, usize) {
+    (
+        RESERVED.load(Ordering::Relaxed),
+        COMMITTED.load(Ordering::Relaxed),
+    )
+}
+
 /// The mapping itself, unmapped when the last region and handle are gone.
 #[derive(Debug)]
 pub(crate) struct Span {
     base: NonNull<u8>,
     bytes: usize,
     carved: AtomicUsize,
-    pub(crate) committed: AtomicUsize,
+    committed: AtomicUsize,
+}
+
+impl Span {
+    /// So many more bytes are committed.
+    pub(crate) fn note_commit(&self, bytes: usize) {
+        self.committed.fetch_add(bytes, Ordering::Relaxed);
+        COMMITTED.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many fewer.
+    pub(crate) fn note_give_back(&self, bytes: usize) {
+        self.committed.fetch_sub(bytes, Ordering::Relaxed);
+        COMMITTED.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: `Span` never reads or writes through `base`; it only hands out disjoint parts of it, by an atomic counter.
@@ -112,6 +137,7 @@ impl Reservation {
             Some(base) if base.as_ptr().cast() != libc::MAP_FAILED => base,
             _ => return Err(refused(errno())),
         };
+        RESERVED.fetch_add(bytes, Ordering::Relaxed);
         let (carved, committed) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Ok(Reservation {
             span: Arc::new(Span {
@@ -158,6 +184,7 @@ impl Drop for Span {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and no region (each holds the `Arc`) is left to use it.
         let status = unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+        RESERVED.fetch_sub(self.bytes, Ordering::Relaxed);
         debug_assert_eq!(status, 0, "munmap: errno {}", errno());
     }
 }

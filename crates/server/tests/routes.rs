@@ -429,6 +429,9 @@ fn health_metrics_and_names() {
             metrics.text()
         );
     }
+    // Written into one buffer that does not grow; the longest numbers may still come.
+    let bytes = metrics.body.len();
+    assert!(bytes < plimsoll::metrics::text::TEXT_BYTES_MAX * 2 / 3, "{bytes}");
     // A request gives its bytes back when its answer is dropped, which may be just after the client has it.
     let empty = || {
         server

@@ -4,6 +4,9 @@
 
 mod governor;
 mod histogram;
+mod memory;
+mod requests;
+mod sink;
 pub mod text;
 mod vectors;
 
@@ -13,27 +16,29 @@ use std::time::SystemTime;
 use plimsoll_engine::{Nanos, Tasks, Timings};
 
 pub use histogram::Histogram;
+pub(crate) use sink::Sink;
 
+use crate::app::App;
 use crate::http::problem::Reason;
 use crate::http::road::Counts;
 use crate::http::{Route, routes};
 use crate::wire::analyze;
 
 /// Routes that are counted apart: those of the table and `/`.
-const ROUTES_MAX: usize = 16;
-/// Kinds of failure, as [`crate::http::problem::Problem::kind`] names them; others are counted as the last.
-const KINDS: [&str; 11] = [
-    "Validation",
-    "Empty",
-    "Overloaded",
-    "Backend",
-    "Tokenizer",
-    "Unhealthy",
-    "Timeout",
-    "NotFound",
-    "MethodNotAllowed",
-    "Unauthorized",
-    "Other",
+const ROUTES_MAX: usize = 40;
+/// Kinds of failure, as [`crate::http::problem::Problem::kind`] names them, each with its label; others are counted as the last.
+const KINDS: [(&str, &str); 11] = [
+    ("Validation", "validation"),
+    ("Empty", "empty"),
+    ("Overloaded", "overloaded"),
+    ("Backend", "backend"),
+    ("Tokenizer", "tokenizer"),
+    ("Unhealthy", "unhealthy"),
+    ("Timeout", "timeout"),
+    ("NotFound", "notfound"),
+    ("MethodNotAllowed", "methodnotallowed"),
+    ("Unauthorized", "unauthorized"),
+    ("Other", "other"),
 ];
 
 /// Bounds in seconds.
@@ -79,8 +84,8 @@ impl Default for Metrics {
         Metrics {
             started_unix_s: now.map_or(0, |now| now.as_secs()),
             workers: AtomicUsize::new(0),
-            requests: Default::default(),
-            successes: Default::default(),
+            requests: [const { AtomicU64::new(0) }; ROUTES_MAX],
+            successes: [const { AtomicU64::new(0) }; ROUTES_MAX],
             failures: Default::default(),
             refusals: Default::default(),
             dropped: Default::default(),
@@ -97,6 +102,16 @@ impl Default for Metrics {
             batch_size: Histogram::new(COUNTS),
             batch_tokens: Histogram::new(COUNTS),
         }
+    }
+}
+
+/// Walks over all families.
+pub(crate) fn collect(app: &App, sink: &mut dyn Sink) {
+    requests::collect(app, sink);
+    memory::collect(app, sink);
+    governor::collect(app, sink);
+    if let Some(cache) = app.engine.cache() {
+        vectors::collect(&cache.stats(), sink);
     }
 }
 
@@ -146,7 +161,10 @@ impl Metrics {
     /// It was refused or failed.
     pub fn failed(&self, kind: &'static str) {
         let other = KINDS.len() - 1;
-        let place = KINDS.iter().position(|known| *known == kind).unwrap_or(other);
+        let place = KINDS
+            .iter()
+            .position(|(known, _)| *known == kind)
+            .unwrap_or(other);
         self.failures[place].fetch_add(1, Relaxed);
     }
 

@@ -1,287 +1,109 @@
-//! `/metrics`: the counters in Prometheus' text format.
+//! `/metrics`: the families in Prometheus' text format.
 
-use std::fmt::{Display, Result, Write};
-use std::sync::atomic::Ordering::Relaxed;
+use std::fmt::Write;
 
-use plimsoll_memory::{alloc, process};
-
-use super::KINDS;
+use super::sink::{Kind, Sink};
 use crate::app::App;
-use crate::http::problem::Reason;
-use crate::http::routes;
+
+/// No page is longer: it is written into one buffer of this size, which does not grow.
+pub const TEXT_BYTES_MAX: usize = 48 * 1024;
 
 /// Everything.
 pub fn encode(app: &App) -> String {
-    let mut text = String::with_capacity(16 * 1024);
-    requests(app, &mut text)
-        .and_then(|()| memory(app, &mut text))
-        .and_then(|()| pools(app, &mut text))
-        .and_then(|()| super::governor::encode(app, &mut text))
-        .and_then(|()| match app.engine.cache() {
-            Some(cache) => super::vectors::encode(&cache.stats(), &mut text),
-            None => Ok(()),
-        })
-        .expect("a String takes all that is written to it");
-    text
+    let mut text = Text {
+        text: String::with_capacity(TEXT_BYTES_MAX),
+        family: "",
+    };
+    super::collect(app, &mut text);
+    text.text
 }
 
-pub(super) fn head(text: &mut String, name: &str, kind: &str, help: &str) -> Result {
-    writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}")
+/// Prometheus' text format, version 0.0.4.
+struct Text {
+    text: String,
+    /// The name of the family that is being written.
+    family: &'static str,
 }
 
-pub(super) fn one(text: &mut String, name: &str, kind: &str, help: &str, value: impl Display) -> Result {
-    head(text, name, kind, help)?;
-    writeln!(text, "{name} {value}")
+const NEVER_FAILS: &str = "a String takes all that is written to it";
+
+impl Text {
+    fn line(&mut self, suffix: &str, labels: &[(&'static str, &str)], value: f64) {
+        let text = &mut self.text;
+        write!(text, "{}{suffix}", self.family).expect(NEVER_FAILS);
+        for (place, (name, value)) in labels.iter().enumerate() {
+            let before = if place == 0 { '{' } else { ',' };
+            write!(text, "{before}{name}=\"{value}\"").expect(NEVER_FAILS);
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        writeln!(text, "{after} {value}").expect(NEVER_FAILS);
+    }
 }
 
-fn requests(app: &App, text: &mut String) -> Result {
-    let metrics = &app.metrics;
-    let paths = || std::iter::once("/").chain(routes().map(|route| route.path));
-    head(text, "te_request_count", "counter", "Requests, by route.")?;
-    for (path, count) in paths().zip(&metrics.requests) {
-        writeln!(
-            text,
-            "te_request_count{{route=\"{path}\"}} {}",
-            count.load(Relaxed)
-        )?;
-    }
-    head(
-        text,
-        "te_request_success",
-        "counter",
-        "Requests that were answered, by route.",
-    )?;
-    for (path, count) in paths().zip(&metrics.successes) {
-        writeln!(
-            text,
-            "te_request_success{{route=\"{path}\"}} {}",
-            count.load(Relaxed)
-        )?;
-    }
-    head(
-        text,
-        "te_request_failure",
-        "counter",
-        "Requests that were refused or failed, by kind.",
-    )?;
-    for (kind, count) in KINDS.iter().zip(&metrics.failures) {
-        writeln!(
-            text,
-            "te_request_failure{{err=\"{}\"}} {}",
-            kind.to_lowercase(),
-            count.load(Relaxed)
-        )?;
-    }
-    head(
-        text,
-        "plimsoll_refusals_total",
-        "counter",
-        "Requests that were not let in, by reason.",
-    )?;
-    for (reason, count) in Reason::ALL.into_iter().zip(&metrics.refusals) {
-        writeln!(
-            text,
-            "plimsoll_refusals_total{{reason=\"{}\"}} {}",
-            reason.name(),
-            count.load(Relaxed)
-        )?;
-    }
-    metrics.refusal_time.encode(
-        "plimsoll_refusal_duration_seconds",
-        "Seconds from a request's head to its refusal.",
-        text,
-    )?;
-    metrics
-        .duration
-        .encode("te_request_duration", "Seconds from request to answer.", text)?;
-    metrics.queue.encode(
-        "te_request_queue_duration",
-        "Seconds of waiting for a worker.",
-        text,
-    )?;
-    metrics.tokenization.encode(
-        "te_request_tokenization_duration",
-        "Seconds of tokenisation.",
-        text,
-    )?;
-    metrics
-        .inference
-        .encode("te_request_inference_duration", "Seconds of inference.", text)?;
-    metrics
-        .input_length
-        .encode("te_request_input_length", "Tokens in a text.", text)?;
-    metrics
-        .batch_size
-        .encode("te_batch_next_size", "Sequences in a pass.", text)?;
-    metrics
-        .batch_tokens
-        .encode("te_batch_next_tokens", "Tokens in a pass.", text)?;
-    one(
-        text,
-        "te_queue_size",
-        "gauge",
-        "Jobs that wait for a worker.",
-        app.engine.queue_len(),
-    )?;
-    let truncated = metrics.truncated.load(Relaxed);
-    one(
-        text,
-        "plimsoll_truncated_inputs_total",
-        "counter",
-        "Texts that were not read whole.",
-        truncated,
-    )?;
-    let open = metrics.connections.load(Relaxed);
-    one(text, "plimsoll_connections", "gauge", "Open connections.", open)?;
-    let refused = metrics.connections_refused.load(Relaxed);
-    one(
-        text,
-        "plimsoll_connections_refused_total",
-        "counter",
-        "Connections over the cap.",
-        refused,
-    )
-}
-
-fn memory(app: &App, text: &mut String) -> Result {
-    let (engine, ledger) = (&app.engine, app.engine.ledger());
-    let gauge = "gauge";
-    one(
-        text,
-        "plimsoll_memory_limit_bytes",
-        gauge,
-        "The line of the whole process.",
-        engine.plan().limit_bytes,
-    )?;
-    head(text, "plimsoll_plan_bytes", gauge, "The bill, by owner.")?;
-    for line in &engine.plan().lines {
-        writeln!(
-            text,
-            "plimsoll_plan_bytes{{owner=\"{}\"}} {}",
-            line.owner,
-            line.total_bytes()
-        )?;
-    }
-    one(
-        text,
-        "plimsoll_ledger_limit_bytes",
-        gauge,
-        "Bytes that requests share.",
-        ledger.limit_bytes(),
-    )?;
-    one(
-        text,
-        "plimsoll_ledger_in_use_bytes",
-        gauge,
-        "Bytes debited to requests.",
-        engine.requests_bytes(),
-    )?;
-    one(
-        text,
-        "plimsoll_ledger_high_water_bytes",
-        gauge,
-        "The most so far.",
-        ledger.high_water_bytes(),
-    )?;
-    one(
-        text,
-        "plimsoll_requests_inside",
-        gauge,
-        "Requests that hold bytes.",
-        engine.requests_inside(),
-    )?;
-    one(
-        text,
-        "plimsoll_requests_waiting",
-        gauge,
-        "Requests that wait for bytes.",
-        engine.requests_waiting(),
-    )?;
-    if let Some(resident) = process::resident_bytes() {
-        one(
-            text,
-            "process_resident_memory_bytes",
-            gauge,
-            "Bytes in memory.",
-            resident,
-        )?;
-    }
-    let (counts, counter) = (alloc::total_counts(), "counter");
-    one(
-        text,
-        "plimsoll_heap_live_bytes",
-        gauge,
-        "Bytes on the heap.",
-        counts.live_bytes(),
-    )?;
-    one(
-        text,
-        "plimsoll_heap_allocations_total",
-        counter,
-        "Heap allocations.",
-        counts.allocations,
-    )?;
-    let pipeline = alloc::pipeline_allocations();
-    one(
-        text,
-        "plimsoll_pipeline_allocations_total",
-        counter,
-        "Of them, in the pipeline: must be 0.",
-        pipeline,
-    )?;
-    let sealed = alloc::violations();
-    one(
-        text,
-        "plimsoll_sealed_allocations_total",
-        counter,
-        "Of them, by sealed threads: must be 0.",
-        sealed,
-    )
-}
-
-fn pools(app: &App, text: &mut String) -> Result {
-    let all = app.engine.pool_stats();
-    let mut family =
-        |name: &str, kind: &str, help: &str, value: &dyn Fn(&plimsoll_memory::PoolStats) -> u64| {
-            head(text, name, kind, help)?;
-            all.iter().try_for_each(|pool| {
-                writeln!(text, "{name}{{kind=\"{}\"}} {}", pool.kind, value(&pool.stats))
-            })
+impl Sink for Text {
+    fn family(&mut self, name: &'static str, kind: Kind, help: &'static str) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
-    family(
-        "plimsoll_pool_leased_bytes",
-        "gauge",
-        "Slots that are out.",
-        &|stats| stats.leased_bytes as u64,
-    )?;
-    family(
-        "plimsoll_pool_idle_bytes",
-        "gauge",
-        "Slots that wait.",
-        &|stats| stats.idle_bytes as u64,
-    )?;
-    family(
-        "plimsoll_pool_hits_total",
-        "counter",
-        "Leases served from a slot that waited.",
-        &|stats| stats.hits,
-    )?;
-    family(
-        "plimsoll_pool_misses_total",
-        "counter",
-        "Leases that took fresh pages.",
-        &|stats| stats.misses,
-    )?;
-    family(
-        "plimsoll_pool_discarded_total",
-        "counter",
-        "Slots not reused after a panic.",
-        &|stats| stats.discarded,
-    )?;
-    family(
-        "plimsoll_pool_refused_total",
-        "counter",
-        "Returns refused: must be 0.",
-        &|stats| stats.refused,
-    )
+        self.family = name;
+        writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}").expect(NEVER_FAILS);
+    }
+
+    fn value(&mut self, labels: &[(&'static str, &str)], value: f64) {
+        self.line("", labels, value);
+    }
+
+    fn histogram(&mut self, bounds: &'static [f64], counts: &[u64], sum: f64) {
+        let mut total = 0;
+        for (place, count) in counts.iter().enumerate() {
+            total += count;
+            match bounds.get(place) {
+                Some(bound) => {
+                    let name = self.family;
+                    writeln!(self.text, "{name}_bucket{{le=\"{bound}\"}} {total}").expect(NEVER_FAILS);
+                }
+                None => self.line("_bucket", &[("le", "+Inf")], total as f64),
+            }
+        }
+        self.line("_sum", &[], sum);
+        self.line("_count", &[], total as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Histogram;
+
+    #[test]
+    fn families_have_a_head_and_labels() {
+        let mut text = Text {
+            text: String::new(),
+            family: "",
+        };
+        text.family("a_total", Kind::Counter, "A test.");
+        text.value(&[("x", "1"), ("y", "2")], 3.0);
+        text.gauge("b_bytes", "Another.", -1.5);
+        let expected = "# HELP a_total A test.\n# TYPE a_total counter\na_total{x=\"1\",y=\"2\"} 3\n\
+                        # HELP b_bytes Another.\n# TYPE b_bytes gauge\nb_bytes -1.5\n";
+        assert_eq!(text.text, expected);
+    }
+
+    #[test]
+    fn buckets_are_cumulative() {
+        let histogram = Histogram::new(&[1.0, 10.0]);
+        [0.5, 1.0, 3.0, 100.0]
+            .into_iter()
+            .for_each(|value| histogram.record(value));
+        let mut text = Text {
+            text: String::new(),
+            family: "",
+        };
+        histogram.collect("h", "A test.", &mut text);
+        let expected = "# HELP h A test.\n# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"10\"} 3\n\
+                        h_bucket{le=\"+Inf\"} 4\nh_sum 104.5\nh_count 4\n";
+        assert_eq!(text.text, expected);
+    }
 }

@@ -1,13 +1,11 @@
-//! The cache of vectors, in Prometheus' text format.
-
-use std::fmt::{Result, Write};
+//! The cache of vectors as families of metrics.
 
 use plimsoll_memory::CacheStats;
 
-use super::text::{head, one};
+use super::sink::{Kind, Sink};
 
 /// Bytes, finds and departures.
-pub(super) fn encode(stats: &CacheStats, text: &mut String) -> Result {
+pub(super) fn collect(stats: &CacheStats, sink: &mut dyn Sink) {
     let gauges = [
         (
             "plimsoll_cache_bytes",
@@ -27,7 +25,7 @@ pub(super) fn encode(stats: &CacheStats, text: &mut String) -> Result {
         ("plimsoll_cache_entries", "Cached vectors.", stats.entries),
     ];
     for (name, help, value) in gauges {
-        one(text, name, "gauge", help, value)?;
+        sink.gauge(name, help, value as f64);
     }
     let counters = [
         (
@@ -57,25 +55,17 @@ pub(super) fn encode(stats: &CacheStats, text: &mut String) -> Result {
         ),
     ];
     for (name, help, value) in counters {
-        one(text, name, "counter", help, value)?;
+        sink.counter(name, help, value as f64);
     }
-    head(
-        text,
-        "plimsoll_cache_evictions_total",
-        "counter",
-        "Vectors that had to go, by reason.",
-    )?;
     let reasons = [
         ("room", stats.evictions),
         ("session", stats.evictions_session),
         ("shrink", stats.evictions_shrink),
         ("age", stats.expirations),
     ];
+    let help = "Vectors that had to go, by reason.";
+    sink.family("plimsoll_cache_evictions_total", Kind::Counter, help);
     for (reason, count) in reasons {
-        writeln!(
-            text,
-            "plimsoll_cache_evictions_total{{reason=\"{reason}\"}} {count}"
-        )?;
+        sink.value(&[("reason", reason)], count as f64);
     }
-    Ok(())
 }
