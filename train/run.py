@@ -12,13 +12,14 @@ Stop it whenever: training goes on from its last checkpoint. `test` reads the te
 import argparse
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch  # noqa: E402
-from joint import card, convert_teacher, corpora, evaluate, export, labels, layers, quantised, say, teacher, trainer  # noqa: E402
+from joint import card, convert_teacher, corpora, evaluate, export, labels, layers, opinions, quantised, say, teacher, trainer  # noqa: E402
 
 STAGES = ["data", "teacher", "train", "validate", "test", "export"]
 SMOKE = {"teacher_texts": 1024, "minutes": 3.0, "limit": 1500, "passes": 1.0}
@@ -35,7 +36,12 @@ def arguments():
     parser.add_argument("--teacher-texts", type=int, default=98_000, help="texts that the teacher answers")
     parser.add_argument("--passes", type=float, default=trainer.Plan.passes)
     parser.add_argument("--batch-tokens", type=int, default=trainer.Plan.batch_tokens)
-    parser.add_argument("--start-from", type=Path, metavar="CHECKPOINT", help="begin with the weights of another run's checkpoint")
+    parser.add_argument("--rate", type=float, default=trainer.Plan.rate, help="of the encoder")
+    parser.add_argument("--heads-rate", type=float, default=trainer.Plan.heads_rate)
+    parser.add_argument("--decay-share", type=float, default=trainer.Plan.decay_share, help="of the run, at its end, in which the rates fall")
+    parser.add_argument("--frozen-layers", type=int, default=0, help="lowest layers that do not learn: a faster step")
+    parser.add_argument("--helpers", type=int, default=0, help="further processes that train the same weights: better than threads beside other work")
+    parser.add_argument("--start-from", type=Path, metavar="PATH", help="begin with the weights of a checkpoint, or of a model directory in 8 bits")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     options.limit = None
@@ -60,13 +66,12 @@ def stage_data(options):
 
 def stage_teacher(options):
     teacher.run(options.out, options.teacher_texts)
+    opinions.run(options.out)
 
 
 def stage_train(options):
-    plan = trainer.Plan(
-        passes=options.passes, batch_tokens=options.batch_tokens, teacher_texts=options.teacher_texts, limit=options.limit
-    )
-    trainer.Trainer(options.out, plan, options.start_from).run(options.minutes, options.save_seconds)
+    plan = trainer.Plan(**{field.name: getattr(options, field.name) for field in fields(trainer.Plan) if hasattr(options, field.name)})
+    trainer.Trainer(options.out, plan, options.start_from).run(options.minutes, options.save_seconds, options.helpers)
 
 
 def stage_layers(options):

@@ -8,8 +8,8 @@ def card(report):
     return f"""# Plimsoll's default model
 
 One pass of {report["layers"]} layers gives an embedding (mean over the tokens, length 1), sentiment (read off the first token: negative, positive) and
-entities (PER, LOC, ORG; BMES labels of characters, {report["slots"]} slots a piece). Trained by `train/run.py` from `multilingual-e5-small`: step {run["step"]}
-of {run["steps"]}, {run["seconds"] / 3600:.1f} hours.
+entities (PER, LOC, ORG; BMES labels of characters, {report["slots"]} slots a piece). Trained by `train/run.py` from `multilingual-e5-small`: {run["step"]} steps,
+{run["passes"]:.1f} passes, {run["seconds"] / 3600:.1f} hours.
 
 ## Figures on the test parts
 

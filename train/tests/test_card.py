@@ -16,7 +16,7 @@ def report():
         "entities elsewhere": entities,
         "closeness": {"cosine": {"all": 0.9812}, "spearman": {"zh": 0.96, "all": 0.9731}},
     }
-    return {"test": part, "8 bits": part, "4 bits": part, "run": {"step": 5, "steps": 10, "seconds": 3600}, "layers": 6, "slots": 4}
+    return {"test": part, "8 bits": part, "4 bits": part, "run": {"step": 5, "passes": 1.25, "seconds": 3600}, "layers": 6, "slots": 4}
 
 
 def test_the_card_has_the_measured_figures_beside_the_bars():
@@ -27,4 +27,4 @@ def test_the_card_has_the_measured_figures_beside_the_bars():
     assert "| PER -> missed | 1 |" in text
     assert "| to 15 | 9 | 0.8000 | 2 | 0.9000 |" in text and "| from 128 | 7 | 0.7000 | 0 |  |" in text
     assert "| en tweets | 5 | 0.6000 |" in text
-    assert "step 5\nof 10, 1.0 hours" in text
+    assert "5 steps,\n1.2 passes, 1.0 hours" in text

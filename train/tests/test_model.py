@@ -39,8 +39,9 @@ def test_all_losses_reach_the_encoder():
     found = items.encoded(rows, 16, lambda text: "")
     found[1].taught = True
     student = small_student()
-    losses = trainer.losses(student, items.collate(found, Teacher(len(found[0].pieces.ids))))
-    assert set(losses) == {"entity", "sentiment", "vector", "states"}
+    losses, by_text = trainer.losses(student, items.collate(found, Teacher(len(found[0].pieces.ids))))
+    assert set(losses) == {"entity", "path", "sentiment", "vector", "states"}
+    np.testing.assert_allclose(by_text, [losses["entity"].item()], rtol=1e-6)
     for name, loss in losses.items():
         student.zero_grad()
         loss.backward(retain_graph=True)
@@ -66,15 +67,14 @@ def test_few_taught_texts_have_no_pairs():
         found = items.encoded([{"text": "我在北京"}] * count, 16, lambda text: "")
         for item in found:
             item.taught = True
-        losses = trainer.losses(small_student(), items.collate(found, Teacher(len(found[0].pieces.ids))))
+        losses, _ = trainer.losses(small_student(), items.collate(found, Teacher(len(found[0].pieces.ids))))
         assert ("pairs" in losses) == (count >= trainer.PAIRED_TEXTS_MIN)
 
 
 def test_rates_rise_stay_and_fall():
     plan = trainer.Plan(warm_up_steps=10, decay_share=0.5)
-    assert [trainer.rate_at(plan, step, 100) for step in (0, 9, 50, 75, 99)] == [0.1, 1, 1, 0.5, 0.02]
-    assert [trainer.rate_at(plan, 20, 100, left) for left in (1.0, 0.25, 0.0, -0.1)] == [1, 0.5, 0, 0]
-    assert trainer.rate_at(plan, 75, 100, 0.9) == 0.5
+    assert [trainer.rate_at(plan, step, 1.0) for step in (0, 4, 9, 10, 99)] == [0.1, 0.5, 1, 1, 1]
+    assert [trainer.rate_at(plan, 20, left) for left in (0.5, 0.25, 0.0, -0.1)] == [1, 0.5, 0, 0]
 
 
 def test_four_bits_keep_what_they_can_hold():
