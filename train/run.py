@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch  # noqa: E402
-from joint import card, convert_teacher, corpora, evaluate, export, labels, layers, opinions, quantised, say, teacher, trainer  # noqa: E402
+from joint import card, convert_teacher, corpora, evaluate, export, labels, layers, opinions, quantised, say, teacher, together, trainer  # noqa: E402
 
 STAGES = ["data", "teacher", "train", "validate", "test", "export"]
 SMOKE = {"teacher_texts": 1024, "minutes": 3.0, "limit": 1500, "passes": 1.0}
@@ -30,7 +30,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", nargs="?", choices=[*STAGES, "layers"])
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="packages, data, answers, checkpoint, model; about 4 GB in full")
-    parser.add_argument("--threads", type=int, default=2, help="with other work on the machine, 1 is faster than 2")
+    parser.add_argument("--threads", type=int, default=2, help="with other work on the machine, helpers are better")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop training after so long, with the rate decayed by then")
     parser.add_argument("--save-seconds", type=float, default=180.0)
     parser.add_argument("--teacher-texts", type=int, default=98_000, help="texts that the teacher answers")
@@ -40,7 +40,7 @@ def arguments():
     parser.add_argument("--heads-rate", type=float, default=trainer.Plan.heads_rate)
     parser.add_argument("--decay-share", type=float, default=trainer.Plan.decay_share, help="of the run, at its end, in which the rates fall")
     parser.add_argument("--frozen-layers", type=int, default=0, help="lowest layers that do not learn: a faster step")
-    parser.add_argument("--helpers", type=int, default=0, help="further processes that train the same weights: better than threads beside other work")
+    parser.add_argument("--helpers", type=int, default=0, help="further processes, which train the same weights and share the tests")
     parser.add_argument("--start-from", type=Path, metavar="PATH", help="begin with the weights of a checkpoint, or of a model directory in 8 bits")
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
@@ -67,6 +67,7 @@ def stage_data(options):
 def stage_teacher(options):
     teacher.run(options.out, options.teacher_texts)
     opinions.run(options.out)
+    evaluate.teach(options.out, tested(options))
 
 
 def stage_train(options):
@@ -80,17 +81,24 @@ def stage_layers(options):
 
 def stage_validate(options):
     student, _ = trainer.trained(options.out)
-    report = evaluate.validation(student, options.out, tested(options))
+    report = evaluate.validation(student, options.out, tested(options), options.threads + options.helpers)
     evaluate.write(options.out / "validation.json", report)
     say(evaluate.summary(report))
 
 
 def stage_test(options):
     student, run = trainer.trained(options.out)
-    temperature = evaluate.validation(student, options.out, tested(options))["temperature"]
+    temperature = evaluate.temperature(student, options.out, tested(options))
     report = {"run": run, "layers": len(student.encoder.layers), "slots": labels.SLOTS, "temperature": temperature}
-    for name, rounded in [("test", student), *((f"{bits} bits", quantised.rounded(student, bits)) for bits in (8, 4))]:
-        report[name] = evaluate.test(rounded, options.out, temperature, tested(options), rounded is student)
+    rounded = [("test", student), *((f"{bits} bits", quantised.rounded(student, bits)) for bits in (8, 4))]
+    jobs = {
+        (name, part): job
+        for name, one in rounded
+        for part, job in evaluate.tests(one, options.out, temperature, tested(options), one is student).items()
+    }
+    for (name, part), found in zip(jobs, together.run(jobs.values(), options.threads + options.helpers)):
+        report.setdefault(name, {})[part] = found
+    for name, _ in rounded:
         say(f"{name}: {evaluate.summary(report[name])}")
     evaluate.write(options.out / "test.json", report)
 

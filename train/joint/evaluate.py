@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from functools import partial
 
 import numpy as np
 import torch
 
-from . import SEED, corpora, items, metrics, say, teacher, tokens
+from . import SEED, corpora, items, metrics, say, teacher, together, tokens, write_atomically
 from .batches import by_length
 from .labels import LABELS, to_spans, viterbi
 from .model import SENTIMENTS, embedding, load_teacher
@@ -118,9 +119,8 @@ def closeness(student, out, part, limit=None):
     languages = [texts[:limit] for texts in similarity_texts(out, part)]
     ours, theirs = [], []
     for number, texts in enumerate(languages):
-        found = items.encoded([{"text": text} for text in texts], tokens.TOKENS_MAX, lambda _: tokens.DEFAULT_PROMPT)
-        ours.append(Outputs(student, found).vectors)
-        theirs.append(_teacher_vectors(out, f"{part}-{number}-{len(texts)}", found))
+        ours.append(Outputs(student, _prompted(texts)).vectors)
+        theirs.append(np.load(_vectors_path(out, part, number, len(texts))))
     pairs = {"zh": (0, None), "en": (1, None), "zh to en": (0, 1)}
     report = {"texts": [len(texts) for texts in languages]}
     report["cosine"] = {name: float((a * b).sum(1).mean()) for name, a, b in zip(["zh", "en"], ours, theirs)}
@@ -133,45 +133,65 @@ def closeness(student, out, part, limit=None):
     return report
 
 
-def _teacher_vectors(out, name, found):
-    path = out / "teacher" / f"closeness-{name}.npy"
-    if not path.is_file():
-        say(f"teacher: {len(found)} texts for closeness")
-        vectors, _ = teacher.answers(load_teacher(), [item.pieces.ids for item in found], torch.float32)
-        path.parent.mkdir(exist_ok=True)
-        with open(path, "wb") as file:
-            np.save(file, vectors)
-    return np.load(path)
+def teach(out, limit=None):
+    """Writes the teacher's vectors of the texts for closeness once."""
+    for part in ("validation", "test"):
+        for number, texts in enumerate(similarity_texts(out, part)):
+            path = _vectors_path(out, part, number, len(texts[:limit]))
+            if not path.is_file():
+                say(f"teacher: {path.stem}")
+                vectors, _ = teacher.answers(load_teacher(), [item.pieces.ids for item in _prompted(texts[:limit])], torch.float32)
+                write_atomically(path, lambda temporary, vectors=vectors: teacher.save(temporary, vectors))
 
 
-def validation(student, out, limit=None):
+def _vectors_path(out, part, number, count):
+    return out / "teacher" / f"closeness-{part}-{number}-{count}.npy"
+
+
+def _prompted(texts):
+    return items.encoded([{"text": text} for text in texts], tokens.TOKENS_MAX, lambda _: tokens.DEFAULT_PROMPT)
+
+
+def validation(student, out, limit=None, processes=1):
     """The figures to tune by, and the temperature they give."""
-    report, logits, truth = sentiment(student, out, "reviews-validation", limit=limit)
+    (report, logits, truth), spans, close = together.run(
+        [
+            partial(sentiment, student, out, "reviews-validation", limit=limit),
+            partial(entities, student, out, "entities-validation", limit=limit),
+            partial(closeness, student, out, "validation", limit=limit),
+        ],
+        processes,
+    )
     fitted = metrics.temperature(logits, truth)
     report["calibration"] = [calibrated(logits, truth, t) for t in (1.0, fitted)]
-    return {
-        "sentiment": report,
-        "entities": entities(student, out, "entities-validation", limit=limit),
-        "closeness": closeness(student, out, "validation", limit=limit),
-        "temperature": fitted,
-    }
+    return {"sentiment": report, "entities": spans, "closeness": close, "temperature": fitted}
 
 
-def test(student, out, temperature, limit=None, everything=True):
-    """The figures of the card; nothing may be chosen by them. Without `everything` only those with a bar."""
-    report, logits, truth = sentiment(student, out, "reviews-test", limit=limit)
-    report["calibration"] = [calibrated(logits, truth, t) for t in (1.0, temperature)]
+def temperature(student, out, limit=None):
+    """The divisor of the sentiment logits that validation texts ask for."""
+    _, logits, truth = sentiment(student, out, "reviews-validation", limit=limit)
+    return metrics.temperature(logits, truth)
+
+
+def tests(student, out, temperature, limit=None, everything=True):
+    """Name -> what measures it for the card; nothing may be chosen by them. Without `everything` only those with a bar."""
     found = {
-        "sentiment": report,
-        "entities": entities(student, out, "entities-test", limit=limit),
-        "closeness": closeness(student, out, "test", limit=limit),
+        "sentiment": partial(calibrated_sentiment, student, out, temperature, limit),
+        "entities": partial(entities, student, out, "entities-test", limit=limit),
+        "closeness": partial(closeness, student, out, "test", limit=limit),
     }
     if everything:
-        found["sentiment without a prompt"] = sentiment(student, out, "reviews-test", prompt="", limit=limit)[0]
-        found["sentiment elsewhere"] = sentiment_elsewhere(student, out, limit)
-        found["entities without a prompt"] = entities(student, out, "entities-test", prompt="", limit=limit)
-        found["entities elsewhere"] = entities(student, out, "daily-test", kinds=("PER", "LOC"), limit=limit)
+        found["sentiment without a prompt"] = partial(calibrated_sentiment, student, out, temperature, limit, prompt="")
+        found["sentiment elsewhere"] = partial(sentiment_elsewhere, student, out, limit)
+        found["entities without a prompt"] = partial(entities, student, out, "entities-test", prompt="", limit=limit)
+        found["entities elsewhere"] = partial(entities, student, out, "daily-test", kinds=("PER", "LOC"), limit=limit)
     return found
+
+
+def calibrated_sentiment(student, out, temperature, limit, **how):
+    report, logits, truth = sentiment(student, out, "reviews-test", limit=limit, **how)
+    report["calibration"] = [calibrated(logits, truth, t) for t in (1.0, temperature)]
+    return report
 
 
 def summary(report):

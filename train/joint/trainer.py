@@ -13,10 +13,10 @@ from . import SEED, items, packed, paths, renamed, say, write_atomically
 from .model import embedding, new_student
 from .order import Order
 
-# Passes before two processes of a run would come upon the same order.
-HELPER_SEEDS = 1000
+# Apart enough that two processes of a run never come upon the same order.
+HELPER_SEEDS = 1_000_000
 # Fewer have too few pairs for a variance.
-PAIRED_TEXTS_MIN = 4
+PAIRED_TEXTS_MIN = 8
 
 
 @dataclass
@@ -149,9 +149,11 @@ class Trainer:
         return self.save()
 
     def help(self, number, minutes):
-        """Ends with the process that it helps."""
+        """Ends with the process that it helps. In a session of its own, since Linux shares processors by session."""
+        os.setsid()
         started, helped = time.monotonic(), os.getppid()
-        self.seed, self.step, self.passes = SEED + number * HELPER_SEEDS, 0, 0.0
+        # Another order after each start, since a helper's place is not saved.
+        self.seed, self.step, self.passes = SEED + number * HELPER_SEEDS + self.step, 0, 0.0
         self.start_pass(0)
         while os.getppid() == helped:
             if self.place == len(self.batches):

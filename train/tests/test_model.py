@@ -63,7 +63,7 @@ def test_the_order_of_pairs_has_a_loss_of_its_own():
 
 
 def test_few_taught_texts_have_no_pairs():
-    for count in (3, 4):
+    for count in (7, 8):
         found = items.encoded([{"text": "我在北京"}] * count, 16, lambda text: "")
         for item in found:
             item.taught = True

@@ -26,6 +26,22 @@ def test_names_become_others_of_their_kind():
     assert {"李明", "陈毅", "欧阳修"} < seen and "李毅" in seen
 
 
+def test_some_persons_lose_the_separator_between_them():
+    names = renamed.Names(FOUND)
+    rows = [names.renamed(FOUND[2], random.Random(seed)) for seed in range(100)]
+    joined = [row for row in rows if "、" not in row["text"]]
+    assert 5 < len(joined) < 40
+    assert all(row["entities"][0][1] == row["entities"][1][0] and "和" in row["text"] for row in joined)
+
+
+def test_lists_are_of_persons_one_after_the_other():
+    for seed in range(20):
+        row = renamed.Names(FOUND).listed(random.Random(seed))
+        spans = row["entities"]
+        assert 4 <= len(spans) <= 24 and {kind for _, _, kind in spans} == {"PER"}
+        assert [start for start, _, _ in spans] == [0, *(end for _, end, _ in spans[:-1])] and spans[-1][1] == len(row["text"])
+
+
 def test_names_of_one_character_stay():
     names = renamed.Names(FOUND)
     assert names.renamed(FOUND[1], random.Random(0)) == ROWS[1]
