@@ -90,15 +90,15 @@ def stage_test(options):
     student, run = trainer.trained(options.out)
     temperature = evaluate.temperature(student, options.out, tested(options))
     report = {"run": run, "layers": len(student.encoder.layers), "slots": labels.SLOTS, "temperature": temperature}
-    rounded = [("test", student), *((f"{bits} bits", quantised.rounded(student, bits)) for bits in (8, 4))]
+    rounded = {"test": student, "8 bits": quantised.rounded(student)}
     jobs = {
         (name, part): job
-        for name, one in rounded
+        for name, one in rounded.items()
         for part, job in evaluate.tests(one, options.out, temperature, tested(options), one is student).items()
     }
     for (name, part), found in zip(jobs, together.run(jobs.values(), options.threads + options.helpers)):
         report.setdefault(name, {})[part] = found
-    for name, _ in rounded:
+    for name in rounded:
         say(f"{name}: {evaluate.summary(report[name])}")
     evaluate.write(options.out / "test.json", report)
 
@@ -108,9 +108,8 @@ def stage_export(options):
     student, run = trainer.trained(options.out)
     if run != report["run"]:
         raise ValueError("test.json is of another checkpoint; run the stage `test` first")
-    for folder, is_quantised in [("model", False), ("model-4-bit", True)]:
-        export.run(student, report["temperature"], options.out / folder, is_quantised)
-        (options.out / folder / "README.md").write_text(card.card(report), encoding="utf-8")
+    export.run(student, report["temperature"], options.out / "model")
+    (options.out / "model" / "README.md").write_text(card.card(report), encoding="utf-8")
 
 
 def tested(options):

@@ -15,7 +15,7 @@ entities (PER, LOC, ORG; BMES labels of characters, {report["slots"]} slots a pi
 
 {figures(test)}
 
-Rounded matrices of the encoder, same test parts:
+Matrices of the encoder rounded, same test parts:
 
 {rounded(report)}
 
@@ -84,7 +84,7 @@ def figures(test):
 
 def rounded(report):
     lines = []
-    for name in ("test", "8 bits", "4 bits"):
+    for name in ("test", "8 bits"):
         part = report[name]
         accuracy, f1, cosine = part["sentiment"]["accuracy"], part["entities"]["scores"]["all"][2], part["closeness"]["cosine"]["all"]
         lines.append(f"| {'f32' if name == 'test' else name} | {accuracy:.4f} | {f1:.4f} | {cosine:.4f} |")

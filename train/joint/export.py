@@ -1,4 +1,4 @@
-"""Writes a model directory that the server loads: f32 with the table of words in the teacher's 4-bit blocks, or all in 4-bit blocks."""
+"""Writes a model directory that the server loads: f32, and the table of words in the teacher's 4-bit blocks."""
 
 import json
 import shutil
@@ -10,7 +10,6 @@ from e5.weights import ALIGNMENT, Q4_KEY
 from . import ROOT, TEACHER
 from .labels import LABELS, SLOTS
 from .model import SENTIMENTS, read_file, read_config
-from .quantised import quantise
 
 WORDS = "embeddings.word_embeddings.weight"
 COPIED = ["tokenizer.json", "tokenizer_config.json", "modules.json", "config_sentence_transformers.json", "1_Pooling/config.json", "pruning.json"]
@@ -21,7 +20,7 @@ HEADS = {
 }
 
 
-def run(student, temperature, folder, quantised):
+def run(student, temperature, folder):
     """The temperature goes into the sentiment head's last layer, so that its softmax is calibrated."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
@@ -29,7 +28,7 @@ def run(student, temperature, folder, quantised):
         shutil.copyfile(TEACHER / name, folder / name)
     shutil.copyfile(ROOT / "models" / "default" / "LICENSE", folder / "LICENSE")
     (folder / "config.json").write_text(json.dumps(config(student), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    write_file(folder / "model.safetensors", list(tensors(student, temperature, quantised)))
+    write_file(folder / "model.safetensors", list(tensors(student, temperature)))
 
 
 def config(student):
@@ -43,15 +42,13 @@ def config(student):
     }
 
 
-def tensors(student, temperature, quantised):
+def tensors(student, temperature):
     """(published name, array, is 4-bit) in the file's order."""
     state = {name: parameter.detach().numpy() for name, parameter in student.named_parameters()}
     for own, theirs in student.encoder.published().items():
         array = state[f"encoder.{own}"]
         if theirs == WORDS:
             yield theirs, read_file(TEACHER / "model.safetensors")[0][WORDS], True
-        elif quantised and theirs.startswith("encoder.") and array.ndim == 2:
-            yield theirs, quantise(array), True
         else:
             yield theirs, array, False
     for own, theirs in HEADS.items():
