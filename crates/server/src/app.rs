@@ -8,6 +8,7 @@ use plimsoll_engine::govern::{Marks, Order, PaceConfig};
 use plimsoll_engine::{Clock, Engine, Nanos};
 
 use crate::metrics::Metrics;
+use crate::page::Live;
 use crate::wire::Abilities;
 
 /// The process's clock: nanoseconds since it was made.
@@ -38,6 +39,8 @@ pub struct App {
     pub model_id: String,
     /// Counters.
     pub metrics: Metrics,
+    /// What the page shows.
+    pub live: Live,
     /// Times and keys.
     pub settings: Settings,
     /// Set once the server drains.

@@ -24,7 +24,11 @@ pub(crate) async fn run(app: Arc<App>) {
     loop {
         let governed = app.engine.govern();
         governed.change.iter().for_each(|change| eprintln!("{change}"));
-        governed.cycle.iter().for_each(|cycle| eprintln!("{cycle}"));
+        if let Some(cycle) = governed.cycle {
+            eprintln!("{cycle}");
+            app.live.reclaimed(cycle);
+        }
+        app.live.observe(app.engine.requests_bytes());
         if governed.returned_requests > 0 {
             eprintln!(
                 "returned {} requests that had not started",

@@ -157,6 +157,8 @@ pub struct CacheStats {
     pub target_bytes: usize,
     /// Entries.
     pub entries: usize,
+    /// Named sessions with at least one entry.
+    pub sessions: usize,
     /// Bytes of slots that are pinned.
     pub pinned_bytes: usize,
     /// Lookups that found.

@@ -19,6 +19,7 @@ pub(super) struct Sessions {
     free: u32,
     /// Records from here on were never used.
     touched: u32,
+    open: usize,
 }
 
 /// Spreads ids that may be small numbers.
@@ -40,12 +41,18 @@ impl Sessions {
             links: Links::new(slots),
             free: NONE,
             touched: 0,
+            open: 0,
         }
     }
 
     fn find(&self, id: u64) -> Option<u32> {
         self.index
             .find(hash(id), |record| self.records[record as usize].id == id)
+    }
+
+    /// Named sessions with at least one entry.
+    pub(super) fn named_count(&self) -> usize {
+        self.open - usize::from(self.find(0).is_some())
     }
 
     /// Entries of a session.
@@ -80,6 +87,7 @@ impl Sessions {
             next_free: NONE,
         };
         self.index.insert(hash(id), record);
+        self.open += 1;
         record
     }
 
@@ -90,6 +98,7 @@ impl Sessions {
         if at.list.len() > 0 {
             return;
         }
+        self.open -= 1;
         let id = at.id;
         at.next_free = self.free;
         self.free = record;

@@ -92,6 +92,7 @@ impl State {
             bytes: self.bytes(),
             target_bytes: self.target_chunks * self.geometry.chunk_bytes,
             entries: self.chunks.committed() * self.geometry.chunk_slots - self.free.len(),
+            sessions: self.sessions.named_count(),
             pinned_bytes: self.pinned_slots * self.geometry.slot_bytes,
             ..self.stats
         }

@@ -14,6 +14,7 @@ use super::start::{RUNTIME_STACK_BYTES, RUNTIME_THREADS};
 use super::{ModelArgs, StartUp, StartUpError, plan};
 use crate::app::Settings;
 use crate::net::{self, ListenError, NetSettings};
+use crate::page::Live;
 use crate::wire::analyze;
 use crate::workers::{self, WorkerError, Workers};
 
@@ -97,7 +98,7 @@ impl NetArgs {
     }
 
     /// The connections' lines of the bill.
-    pub(super) fn lines(&self, limit_bytes: usize) -> [BillLine; 2] {
+    pub(super) fn lines(&self, limit_bytes: usize) -> [BillLine; 3] {
         let settings = self.settings(limit_bytes);
         let line = |owner, count, each_bytes| BillLine {
             owner,
@@ -108,6 +109,7 @@ impl NetArgs {
         [
             line("connections", count, net::connection_bytes(&settings)),
             line("silent connections", 1, net::SILENT_CONNECTIONS_BYTES),
+            line("live page", 1, Live::BYTES),
         ]
     }
 }

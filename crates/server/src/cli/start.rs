@@ -13,6 +13,7 @@ use super::serve::NetArgs;
 use crate::app::{App, Monotonic, Settings};
 use crate::metrics::Metrics;
 use crate::model::{self, Loaded, ModelError};
+use crate::page::Live;
 use crate::wire::Abilities;
 use crate::workers;
 
@@ -148,6 +149,7 @@ impl StartUp {
             model_name: name.into(),
             model_id: id,
             metrics: Metrics::default(),
+            live: Live::default(),
             settings,
             draining: AtomicBool::new(false),
             engine,

@@ -10,11 +10,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::problem::{Family, Problem};
 use crate::app::App;
+use crate::page;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over.
 const REQUEST_ID_BYTES_MAX: usize = 128;
-/// Paths that need no key: what probes and scrapers ask for.
+/// Paths that need no key beside the files of the page: what probes and scrapers ask for.
 const OPEN: [&str; 2] = ["/health", "/metrics"];
 
 /// Checks the key, and gives every response the request's id, or one made up.
@@ -26,7 +27,8 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
         .cloned();
     let id = id.unwrap_or_else(|| next_id(app.metrics.started_unix_s()));
     let path = request.uri().path();
-    let mut response = if OPEN.contains(&path) || is_allowed(&app, request.headers()) {
+    let is_open = OPEN.contains(&path) || page::is_file(request.method(), path);
+    let mut response = if is_open || is_allowed(&app, request.headers()) {
         next.run(request).await
     } else {
         app.metrics.failed("Unauthorized");

@@ -23,6 +23,7 @@ use http::{Method, Uri};
 use plimsoll_engine::Tasks;
 
 use crate::app::App;
+use crate::page;
 use crate::wire::{Abilities, Read};
 use problem::{Family, Problem};
 
@@ -66,6 +67,7 @@ pub fn router(app: Arc<App>) -> Router {
     router
         .merge(own::pages())
         .merge(openai::pages())
+        .merge(page::pages())
         .fallback(
             |uri: Uri| async move { Problem::no_route(uri.path()).into_response(Family::of(uri.path())) },
         )

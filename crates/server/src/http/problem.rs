@@ -197,6 +197,22 @@ impl Problem {
         }
     }
 
+    /// As many pages watch as there are places.
+    pub fn too_many_watchers(watchers_max: usize) -> Self {
+        let message = format!("{watchers_max} pages watch this server already, the most at a time");
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Overloaded", message);
+        Problem {
+            retry_after_ms: Some(5000),
+            ..problem
+        }
+    }
+
+    /// A file that is there compressed only, for a client that did not say that it takes that.
+    pub fn only_gzip() -> Self {
+        let message = "this page is sent compressed: open it in a browser, or ask with `Accept-Encoding: gzip` (curl --compressed)";
+        Problem::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
+    }
+
     /// A header that says what nobody understands.
     pub fn bad_header(name: &HeaderName, expected: &'static str) -> Self {
         Problem {

@@ -5,6 +5,7 @@
 mod governor;
 mod histogram;
 mod memory;
+mod recent;
 mod requests;
 mod sink;
 pub mod text;
@@ -15,13 +16,16 @@ use std::time::SystemTime;
 
 use plimsoll_engine::{Nanos, Tasks, Timings};
 
+pub(crate) use governor::drift_bytes;
 pub use histogram::Histogram;
+pub use recent::Recent;
 pub(crate) use sink::Sink;
 
 use crate::app::App;
 use crate::http::problem::Reason;
 use crate::http::road::Counts;
 use crate::http::{Route, routes};
+use crate::page::Totals;
 use crate::wire::analyze;
 
 /// Routes that are counted apart: those of the table and `/`.
@@ -67,6 +71,10 @@ pub struct Metrics {
     alarms: AtomicU64,
     refusal_time: Histogram,
     truncated: AtomicU64,
+    texts: AtomicU64,
+    tokens: AtomicU64,
+    answer_times: Recent,
+    refusal_times: Recent,
     pub(crate) connections: AtomicUsize,
     pub(crate) connections_refused: AtomicU64,
     duration: Histogram,
@@ -92,6 +100,10 @@ impl Default for Metrics {
             alarms: AtomicU64::new(0),
             refusal_time: Histogram::new(REFUSAL_SECONDS),
             truncated: AtomicU64::new(0),
+            texts: AtomicU64::new(0),
+            tokens: AtomicU64::new(0),
+            answer_times: Recent::default(),
+            refusal_times: Recent::default(),
             connections: AtomicUsize::new(0),
             connections_refused: AtomicU64::new(0),
             duration: Histogram::new(SECONDS),
@@ -142,6 +154,32 @@ impl Metrics {
         self.connections.load(Relaxed)
     }
 
+    /// How long the answers of the last minute took, from the request's head to the answer's first byte.
+    pub fn answer_times(&self) -> &Recent {
+        &self.answer_times
+    }
+
+    /// How long the refusals of the last minute took.
+    pub fn refusal_times(&self) -> &Recent {
+        &self.refusal_times
+    }
+
+    /// Counts since the start.
+    pub(crate) fn totals(&self) -> Totals {
+        Totals {
+            answers: self.successes.iter().map(|count| count.load(Relaxed)).sum(),
+            texts: self.texts.load(Relaxed),
+            tokens: self.tokens.load(Relaxed),
+            refusals: std::array::from_fn(|reason| self.refusals[reason].load(Relaxed)),
+        }
+    }
+
+    /// Begins the next slice of what is recent.
+    pub(crate) fn turn(&self) {
+        self.answer_times.turn();
+        self.refusal_times.turn();
+    }
+
     /// Another worker thread.
     pub(crate) fn worker_started(&self) {
         self.workers.fetch_add(1, Relaxed);
@@ -156,6 +194,7 @@ impl Metrics {
     pub fn succeeded(&self, route: &Route, took: Nanos) {
         self.successes[place(route.path)].fetch_add(1, Relaxed);
         self.duration.record(seconds(took.0));
+        self.answer_times.record(took.0);
     }
 
     /// It was refused or failed.
@@ -172,6 +211,7 @@ impl Metrics {
     pub fn refused(&self, reason: Reason, took: Nanos) {
         self.refusals[reason as usize].fetch_add(1, Relaxed);
         self.refusal_time.record(seconds(took.0));
+        self.refusal_times.record(took.0);
     }
 
     /// An answer leaves some tasks out.
@@ -197,6 +237,8 @@ impl Metrics {
         self.input_length
             .record((counts.tokens / counts.inputs.max(1)) as f64);
         self.truncated.fetch_add(counts.truncated as u64, Relaxed);
+        self.texts.fetch_add(counts.inputs as u64, Relaxed);
+        self.tokens.fetch_add(counts.tokens as u64, Relaxed);
     }
 
     /// A worker ran a pass.

@@ -36,6 +36,21 @@ pub(super) fn collect(app: &App, sink: &mut dyn Sink) {
     sink.gauge("te_queue_size", help, app.engine.queue_len() as f64);
     let (help, truncated) = ("Texts that were not read whole.", metrics.truncated.load(Relaxed));
     sink.counter("plimsoll_truncated_inputs_total", help, truncated as f64);
+    let counts = [
+        (
+            "plimsoll_texts_total",
+            "Texts that were answered for.",
+            &metrics.texts,
+        ),
+        (
+            "plimsoll_tokens_total",
+            "Tokens that were read of them.",
+            &metrics.tokens,
+        ),
+    ];
+    for (name, help, count) in counts {
+        sink.counter(name, help, count.load(Relaxed) as f64);
+    }
     let open = metrics.connections.load(Relaxed);
     sink.gauge("plimsoll_connections", "Open connections.", open as f64);
     let (help, refused) = (

@@ -17,8 +17,8 @@ use super::hearing::{Heard, Hearing};
 use super::place::Roster;
 use super::{NetSettings, connection};
 use crate::app::App;
-use crate::governor;
 use crate::http::{reserve_router, router};
+use crate::{governor, page};
 
 /// What a connection over the cap is told.
 const FULL: &[u8] =
@@ -42,6 +42,7 @@ pub async fn serve(
     let (drain, draining) = watch::channel(false);
     let house = Arc::new(House::new(Arc::clone(&app), settings, draining));
     let governor = tokio::spawn(governor::run(Arc::clone(&app)));
+    let page = tokio::spawn(page::run(Arc::clone(&app)));
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -61,6 +62,7 @@ pub async fn serve(
     let all = u32::try_from(settings.connections_max).unwrap_or(u32::MAX);
     let ended = timeout(settings.drain_timeout, house.places.acquire_many(all)).await;
     governor.abort();
+    page.abort();
     ended.is_ok()
 }
 

@@ -191,6 +191,9 @@ impl World {
         let stats = self.rig.cache.stats();
         assert_eq!(stats.bytes, self.naive.chunks * CHUNK_BYTES);
         assert_eq!(stats.pinned_bytes, self.naive.pinned() * SLOT_BYTES);
+        let named = self.naive.entries.iter().map(|entry| entry.session);
+        let named: std::collections::BTreeSet<u64> = named.filter(|session| *session != 0).collect();
+        assert_eq!(stats.sessions, named.len());
         assert!(self.naive.pinned() <= PINNED_MAX);
         let mut keys = self.rig.cache.state().keys();
         let mut expected: Vec<_> = self.naive.entries.iter().map(|entry| entry.key).collect();
