@@ -99,7 +99,7 @@ function facts(told) {
 function refusals(told) {
   const rows = ship.reasons.map((reason, index) => [REASONS[reason] ?? reason, count(told.minute.refusals[index]), count(told.refused[index])]);
   table("reasons", rows);
-  const took = told.refusals ? `A refusal took ${time(told.refusals.p50_us)} (p50), ${time(told.refusals.p99_us)} (p99).` : "Nobody was refused in the last minute.";
+  const took = told.refusals ? `A refusal at the door took ${time(told.refusals.p50_us)} (p50), ${time(told.refusals.p99_us)} (p99).` : "Nobody was refused at the door in the last minute.";
   put("refusal-time", took);
 }
 

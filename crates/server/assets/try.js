@@ -5,7 +5,7 @@ import { request } from "./request.js";
 
 const EXAMPLES = {
   zh: "小明昨天从北京去了上海，他在复旦大学工作，很喜欢那里。",
-  en: "Samuel Plimsoll was born in Bristol and sat in Parliament for Derby. Sailors loved him, and they were right.",
+  en: "The soup was cold and the waiter was rude, but the view of the harbour made up for everything. We shall come again.",
 };
 const $ = (id) => document.getElementById(id);
 

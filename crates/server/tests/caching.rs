@@ -97,6 +97,8 @@ fn metrics_count_what_was_found_and_a_server_may_do_without() {
     let server = Server::tiny();
     let body = r#"{"inputs": ["a", "b"]}"#;
     (0..3).for_each(|_| drop(ask(&server, "/embed", "", body)));
+    // An answer lets go just after the client has it.
+    server.assert_empty();
     let metrics = server.get("/metrics");
     let value = |name: &str| {
         let line = metrics

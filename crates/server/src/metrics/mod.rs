@@ -159,7 +159,7 @@ impl Metrics {
         &self.answer_times
     }
 
-    /// How long the refusals of the last minute took.
+    /// How long the refusals of the last minute took, of those who were not let in.
     pub fn refusal_times(&self) -> &Recent {
         &self.refusal_times
     }
@@ -211,7 +211,10 @@ impl Metrics {
     pub fn refused(&self, reason: Reason, took: Nanos) {
         self.refusals[reason as usize].fetch_add(1, Relaxed);
         self.refusal_time.record(seconds(took.0));
-        self.refusal_times.record(took.0);
+        // Who is returned was inside for a while: that is no time to refuse.
+        if reason != Reason::Returned {
+            self.refusal_times.record(took.0);
+        }
     }
 
     /// An answer leaves some tasks out.
