@@ -5,6 +5,10 @@
 //! checked by this crate's tests, so that a wall which somebody moves by accident is noticed the same day.
 #![forbid(unsafe_code)]
 
+pub mod ablation;
 pub mod line;
+pub mod night;
+pub mod process;
 pub mod rng;
 pub mod sim;
+pub mod soak;

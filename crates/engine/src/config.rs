@@ -79,6 +79,26 @@ impl CacheSettings {
     }
 }
 
+/// Which layers work. In service all of them do; they can be switched off to measure what each is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layers {
+    /// Slots of finished requests are kept for the next ones (L1); otherwise each takes fresh pages and gives them back.
+    pub reuse: bool,
+    /// Idle memory goes back to the system (L4); otherwise the most that was ever held stays.
+    pub give_back: bool,
+    /// Who does not fit waits a moment for its turn (G3); otherwise it is refused at once.
+    pub waiting: bool,
+}
+
+impl Layers {
+    /// All of them.
+    pub const ALL: Layers = Layers {
+        reuse: true,
+        give_back: true,
+        waiting: true,
+    };
+}
+
 /// Settings of an engine. Sizes are in bytes unless their name says otherwise.
 #[derive(Clone)]
 pub struct EngineConfig {
@@ -122,6 +142,8 @@ pub struct EngineConfig {
     pub drop_order: Order,
     /// When memory is reclaimed.
     pub pace: PaceConfig,
+    /// Which layers work.
+    pub layers: Layers,
 }
 
 impl EngineConfig {
@@ -148,6 +170,7 @@ impl EngineConfig {
             marks: Marks::default(),
             drop_order: Order::default(),
             pace: PaceConfig::default(),
+            layers: Layers::ALL,
         }
     }
 }

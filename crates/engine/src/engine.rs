@@ -120,6 +120,7 @@ impl Engine {
             limits.chunk_bytes,
             priced.plan.request_slots_bytes,
             limits.requests_max,
+            config.layers.reuse,
         )
         .map_err(|e| memory(&e))?;
         let ledger = Ledger::new(priced.plan.request_slots_bytes);
@@ -163,7 +164,7 @@ impl Engine {
             arena_bytes: priced.arena_bytes,
             text_scratch_bytes: priced.text_scratch_bytes,
             rates: priced.rates,
-            governor: Governor::new(config.pace, &priced.plan),
+            governor: Governor::new(config.pace, config.layers, &priced.plan),
             traffic: Traffic::default(),
             drop_order: config.drop_order,
             plan: priced.plan,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::clock::Nanos;
+use crate::config::Layers;
 use crate::engine::Engine;
 use crate::gate::Look;
 use crate::govern::{
@@ -64,17 +65,23 @@ struct State {
     candidates: Vec<Candidate>,
     returned_requests: u64,
     ballast: Ballast,
+    gives_back: bool,
 }
 
 impl Governor {
-    pub(crate) fn new(pace: PaceConfig, plan: &Plan) -> Governor {
+    pub(crate) fn new(pace: PaceConfig, layers: Layers, plan: &Plan) -> Governor {
+        let growth_percent = pace.growth_percent.filter(|_| layers.give_back);
         Governor(Mutex::new(State {
-            pacer: Pacer::new(pace),
+            pacer: Pacer::new(PaceConfig {
+                growth_percent,
+                ..pace
+            }),
             takes_all: false,
             window_ends: WINDOW,
             candidates: Vec::with_capacity(plan.limits.requests_max),
             returned_requests: 0,
             ballast: Ballast::new(plan.request_slots_bytes),
+            gives_back: layers.give_back,
         }))
     }
 
@@ -125,7 +132,9 @@ impl Engine {
         }
         let mut freed = 0;
         if !state.pacer.is_running() {
-            freed = self.pools().cap().give_back_excess(STEP_BYTES);
+            if state.gives_back {
+                freed = self.pools().cap().give_back_excess(STEP_BYTES);
+            }
         } else if state.pacer.may_step(began) {
             freed = self.step(state, look.pressure);
             let now = self.now();

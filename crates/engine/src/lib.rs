@@ -42,7 +42,7 @@ mod worker;
 
 pub use answer::{Answer, Cached, Chunk, Entity, Timings, TokensView};
 pub use clock::{Clock, ManualClock, Nanos};
-pub use config::{CacheSettings, EngineConfig, Limits, Probe, Prompt, Stage};
+pub use config::{CacheSettings, EngineConfig, Layers, Limits, Probe, Prompt, Stage};
 pub use engine::{Engine, KindStats};
 pub use error::{BodyTooLong, JobError, Refusal, Shortage, StartError, TooManyInputs};
 pub use governor::{Governed, GovernorStats, LengthStats, Reclaim};

@@ -248,7 +248,10 @@ fn limits(config: &EngineConfig, model: &Model) -> Result<Limits, StartError> {
         batch_tokens_max: config.batch_tokens_max,
         requests_max: config.requests_max,
         waiting_max: config.waiting_max,
-        admission_wait: Nanos::from_ms(ADMISSION_WAIT_MS),
+        admission_wait: match config.layers.waiting {
+            true => Nanos::from_ms(ADMISSION_WAIT_MS),
+            false => Nanos(0),
+        },
         chunk_bytes: CHUNK_BYTES,
     })
 }

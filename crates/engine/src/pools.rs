@@ -23,16 +23,20 @@ pub(crate) struct Pools {
 }
 
 impl Pools {
-    /// Pools that together commit at most `bytes_max`, with leases up to `longest`.
+    /// Pools that together commit at most `bytes_max`, with leases up to `longest`. Without `reuse` they keep nothing idle.
     pub(crate) fn new(
         longest: &Need,
         chunk_bytes: usize,
         bytes_max: usize,
         requests_max: usize,
+        reuse: bool,
     ) -> Result<Pools, ReserveError> {
         let configs = configs(longest, chunk_bytes, bytes_max, requests_max);
         let reservation = Reservation::new(configs.iter().map(Planned::reserve_bytes).sum())?;
-        let cap = CommitCap::new(bytes_max);
+        let cap = match reuse {
+            true => CommitCap::new(bytes_max),
+            false => CommitCap::keeping_nothing(bytes_max),
+        };
         let [bodies, inputs, ids, tokens, words, labels, features, pins, chunks] = configs;
         Ok(Pools {
             bodies: Pool::new(&reservation, &cap, bodies.config)?,
@@ -171,7 +175,7 @@ mod tests {
             features: 5000,
             ..Need::default()
         };
-        let pools = Pools::new(&need, 16384, 1 << 24, 8).unwrap();
+        let pools = Pools::new(&need, 16384, 1 << 24, 8, true).unwrap();
         for len in [1, 4096, 4097, 70_000, 1 << 20] {
             assert_eq!(
                 pools.bodies.slot_bytes(len).unwrap(),

@@ -22,6 +22,8 @@ pub struct CommitCap {
 #[derive(Debug)]
 struct Shared {
     cap: u64,
+    /// Whether slots that come back stay committed.
+    keeps_idle: bool,
     committed: AtomicU64,
     /// Counts slots that became idle.
     returns: AtomicU64,
@@ -31,8 +33,19 @@ struct Shared {
 impl CommitCap {
     /// A cap of `bytes` on the committed pages of the pools that will be built with it.
     pub fn new(bytes: usize) -> Self {
+        CommitCap::with(bytes, true)
+    }
+
+    /// As [`CommitCap::new`], but nothing stays idle: the pages of a slot are given back with it, as a plain allocation's would be. For measuring what
+    /// keeping them is worth.
+    pub fn keeping_nothing(bytes: usize) -> Self {
+        CommitCap::with(bytes, false)
+    }
+
+    fn with(bytes: usize, keeps_idle: bool) -> Self {
         let shared = Shared {
             cap: bytes as u64,
+            keeps_idle,
             committed: AtomicU64::new(0),
             returns: AtomicU64::new(0),
             pools: Mutex::new(Vec::new()),
@@ -122,8 +135,12 @@ impl CommitCap {
         debug_assert!(before >= bytes as u64, "released {bytes} of {before}");
     }
 
-    pub(crate) fn note_return(&self) {
+    /// A slot of `core` has become idle.
+    pub(crate) fn note_return(&self, core: &PoolCore) {
         self.shared.returns.fetch_add(1, Ordering::SeqCst);
+        if !self.shared.keeps_idle {
+            self.reclaim_from(core, usize::MAX);
+        }
     }
 
     fn try_charge(&self, bytes: usize) -> Result<(), usize> {

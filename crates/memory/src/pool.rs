@@ -348,7 +348,7 @@ impl PoolCore {
             return self.put_discarded(class, slot.index);
         }
         class.lists().push_idle(slot.index);
-        self.cap.note_return();
+        self.cap.note_return(self);
     }
 
     fn put_discarded(&self, class: &Class, index: u32) {
@@ -364,7 +364,7 @@ impl PoolCore {
         // SAFETY: the slot is committed and in neither list, so it is ours alone until it is pushed.
         unsafe { class.address(index).write_bytes(0, class.slot_bytes()) };
         lists.push_idle(index);
-        self.cap.note_return();
+        self.cap.note_return(self);
     }
 
     pub(crate) fn turn_window(&self) {

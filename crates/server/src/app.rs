@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use plimsoll_engine::govern::{Marks, Order, PaceConfig};
-use plimsoll_engine::{Clock, Engine, Nanos};
+use plimsoll_engine::{Clock, Engine, Layers, Nanos};
 
 use crate::metrics::Metrics;
 use crate::page::Live;
@@ -66,6 +66,8 @@ pub struct Settings {
     pub drop_order: Order,
     /// When memory is reclaimed.
     pub pace: PaceConfig,
+    /// Which layers work.
+    pub layers: Layers,
 }
 
 impl Default for Settings {
@@ -79,6 +81,7 @@ impl Default for Settings {
             marks: Marks::default(),
             drop_order: Order::default(),
             pace: PaceConfig::default(),
+            layers: Layers::ALL,
         }
     }
 }

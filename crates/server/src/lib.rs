@@ -15,5 +15,6 @@ pub mod model;
 pub mod net;
 pub mod page;
 pub mod tune;
+pub mod twin;
 pub mod wire;
 pub mod workers;

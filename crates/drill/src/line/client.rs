@@ -22,8 +22,12 @@ pub struct Reply {
     pub status: u16,
     /// Whether a `Retry-After` says when to come back.
     pub says_when: bool,
+    /// The seconds it says.
+    pub retry_after_s: u64,
     /// Whether the body says why.
     pub says_why: bool,
+    /// Whether all vectors were found in the cache.
+    pub hit: bool,
     /// Whether the server closes the connection after it.
     pub closes: bool,
     /// Bytes of the body.
@@ -217,7 +221,11 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>> {
         match header.name.to_ascii_lowercase().as_str() {
             "content-length" => head.content_bytes = value.parse().unwrap_or(0),
             "transfer-encoding" => head.chunked = value.eq_ignore_ascii_case("chunked"),
-            "retry-after" => head.reply.says_when = value.parse::<u64>().is_ok_and(|seconds| seconds > 0),
+            "retry-after" => {
+                head.reply.retry_after_s = value.parse().unwrap_or(0);
+                head.reply.says_when = head.reply.retry_after_s > 0;
+            }
+            "x-plimsoll-cache" => head.reply.hit = value == "hit",
             "connection" => head.reply.closes = value.eq_ignore_ascii_case("close"),
             _ => {}
         }

@@ -45,6 +45,11 @@ pub struct Sampler {
 impl Sampler {
     /// Begins.
     pub fn start(group: &Arc<Group>) -> Sampler {
+        Sampler::every(EVERY, group)
+    }
+
+    /// Begins, with a reading in every `pause`.
+    pub fn every(pause: Duration, group: &Arc<Group>) -> Sampler {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, group) = (Arc::clone(&stop), Arc::clone(group));
         let thread = std::thread::spawn(move || {
@@ -52,7 +57,7 @@ impl Sampler {
             while !stopped.load(Ordering::Relaxed) {
                 // The group outlives the sampler; a file that cannot be read now can be the next time.
                 group.reading().into_iter().for_each(|reading| peaks.see(reading));
-                std::thread::sleep(EVERY);
+                std::thread::sleep(pause);
             }
             peaks
         });

@@ -33,6 +33,18 @@ impl Metrics {
         self.0.lines().find_map(line)
     }
 
+    /// The sum of the series with this name, whatever their labels; `None` of none.
+    pub fn sum(&self, name: &str) -> Option<f64> {
+        let value = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let rest = rest
+                .strip_prefix('{')
+                .map_or(Some(rest), |labels| Some(labels.split_once('}')?.1))?;
+            rest.strip_prefix(' ')?.trim().parse::<f64>().ok()
+        };
+        self.0.lines().filter_map(value).reduce(|sum, value| sum + value)
+    }
+
     /// The bound under which `share` of what the histogram counted since `before` lies; `None` when it counted nothing.
     pub fn quantile_since(&self, before: &Metrics, histogram: &str, share: f64) -> Option<f64> {
         let prefix = format!("{histogram}_bucket{{le=\"");
@@ -70,5 +82,11 @@ mod tests {
         assert_eq!(after.quantile_since(&before, "h", 1.0), Some(f64::INFINITY));
         assert_eq!(before.quantile_since(&before, "h", 0.99), None);
         assert_eq!(after.value("h_count"), Some(200.0));
+        let text = "r{why=\"a b\"} 2\nr{why=\"c\"} 3\nrest 9\n";
+        let metrics = Metrics(text.to_owned());
+        assert_eq!(
+            (metrics.sum("r"), metrics.sum("rest"), metrics.sum("x")),
+            (Some(5.0), Some(9.0), None)
+        );
     }
 }

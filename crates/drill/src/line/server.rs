@@ -56,6 +56,31 @@ pub struct Bill {
 }
 
 impl Program {
+    /// Arguments that make it serve on a free port below `limit_bytes`.
+    pub fn serve(&self, limit_bytes: u64) -> Vec<String> {
+        let words = [
+            "serve",
+            "--hostname",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--memory-limit",
+        ];
+        let mut arguments = words.map(str::to_owned).to_vec();
+        arguments.push(limit_bytes.to_string());
+        arguments.extend_from_slice(&self.flags);
+        arguments
+    }
+
+    /// Arguments that make it the naive twin, on a free port.
+    pub fn twin(&self) -> Vec<String> {
+        let mut arguments = ["drill", "twin"].map(str::to_owned).to_vec();
+        if let Some(dir) = &self.model_dir {
+            arguments.extend(["--model-id".to_owned(), dir.display().to_string()]);
+        }
+        arguments
+    }
+
     /// The bill at `limit_bytes`, or the limit that is needed instead.
     ///
     /// # Errors
@@ -149,7 +174,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it in `group` at `limit_bytes`; `copy_at` is where the copy of the executable lies.
+    /// Starts it in `group` at the bill's limit.
     ///
     /// # Errors
     /// When it ends before it listens; its last words are in the error.
@@ -159,23 +184,32 @@ impl Server {
         group: &Group,
         bill: &Bill,
     ) -> Result<Server, RigError> {
+        Server::start_as(program, scratch, Some(group), &program.serve(bill.limit_bytes))
+    }
+
+    /// Starts the executable with these `arguments`, which make it a server, in a group where there is one.
+    ///
+    /// # Errors
+    /// When it ends before it listens; its last words are in the error.
+    pub fn start_as(
+        program: &Program,
+        scratch: &Scratch,
+        group: Option<&Group>,
+        arguments: &[String],
+    ) -> Result<Server, RigError> {
         let copy = fresh_copy(&program.path, scratch)?;
         program.model_dir.iter().try_for_each(|dir| forget_pages(dir))?;
         let began = Instant::now();
-        let mut child = Command::new(&program.path)
-            .args(&program.enter)
-            .arg(group.procs())
-            .arg(copy)
-            .args([
-                "serve",
-                "--hostname",
-                "127.0.0.1",
-                "--port",
-                "0",
-                "--memory-limit",
-            ])
-            .arg(bill.limit_bytes.to_string())
-            .args(&program.flags)
+        let mut command = match group {
+            None => Command::new(copy),
+            Some(group) => {
+                let mut command = Command::new(&program.path);
+                command.args(&program.enter).arg(group.procs()).arg(copy);
+                command
+            }
+        };
+        let mut child = command
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -288,7 +322,8 @@ fn forget_pages(dir: &Path) -> Result<(), RigError> {
     Ok(())
 }
 
-fn forget(file: &File) -> std::io::Result<()> {
+/// Drops the pages of a file, so that who reads it next is charged for them.
+pub(crate) fn forget(file: &File) -> std::io::Result<()> {
     file.sync_all()?;
     Ok(fadvise(file, 0, None, Advice::DontNeed)?)
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use clap::{Args, Subcommand};
 use plimsoll_drill::line::server::Program;
 use plimsoll_drill::line::{self, Line, Options, RigError, attacks};
 
-use super::MemoryLimit;
+use super::{MemoryLimit, night, worth};
+use crate::twin::TwinError;
 
 /// Flags of `drill`.
 #[derive(Args, Clone, Debug)]
@@ -27,6 +28,19 @@ pub struct DrillArgs {
 enum Drill {
     /// Attacks the server in a memory cgroup of its own and judges by the kernel's counters; needs to be allowed to make one.
     Line(LineArgs),
+    /// The night in which services of this kind die: log rotation, warm-up, scan and burst, alone and together, in a memory cgroup that kills.
+    #[command(name = "3am")]
+    Night(night::NightArgs),
+    /// Switches each layer off in turn and measures what it is worth.
+    Ablation(worth::AblationArgs),
+    /// Steady mixed traffic for minutes or days: does memory grow?
+    Soak(worth::SoakArgs),
+    /// Serves as the naive twin.
+    #[command(hide = true)]
+    Twin(night::TwinArgs),
+    /// Rotates a log.
+    #[command(hide = true)]
+    Rotate(night::RotateArgs),
     /// Enters a cgroup and becomes another program.
     #[command(hide = true)]
     Enter(EnterArgs),
@@ -79,7 +93,7 @@ struct LogArgs {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct DrillLine(Line);
+pub(super) struct DrillLine(pub(super) Line);
 
 impl FromStr for DrillLine {
     type Err = String;
@@ -105,6 +119,9 @@ pub enum DrillError {
     /// The rig.
     #[error(transparent)]
     Rig(#[from] RigError),
+    /// The naive twin.
+    #[error(transparent)]
+    Twin(#[from] TwinError),
     /// A file of the drill.
     #[error("{path}: {source}")]
     File {
@@ -115,7 +132,7 @@ pub enum DrillError {
     },
 }
 
-fn file_error(path: &std::path::Path) -> impl Fn(std::io::Error) -> DrillError {
+pub(super) fn file_error(path: &Path) -> impl Fn(std::io::Error) -> DrillError {
     move |source| DrillError::File {
         path: path.display().to_string(),
         source,
@@ -129,26 +146,19 @@ fn file_error(path: &std::path::Path) -> impl Fn(std::io::Error) -> DrillError {
 pub fn run(args: &DrillArgs) -> Result<ExitCode, DrillError> {
     match &args.drill {
         Drill::Line(args) => line_drill(args),
+        Drill::Night(args) => night::run(args),
+        Drill::Ablation(args) => worth::ablation(args),
+        Drill::Soak(args) => worth::soak(args),
+        Drill::Twin(args) => night::twin(args),
+        Drill::Rotate(args) => night::rotate(args),
         Drill::Enter(args) => enter(args),
         Drill::Log(args) => log(args),
     }
 }
 
 fn line_drill(args: &LineArgs) -> Result<ExitCode, DrillError> {
-    let path = std::env::current_exe().map_err(RigError::Io)?;
-    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-    let mut flags = args.serve.clone();
-    if let Some(dir) = &args.model_id {
-        flags.extend(["--model-id".to_owned(), dir.display().to_string()]);
-    }
     let options = Options {
-        program: Program {
-            path,
-            enter: words(&["drill", "enter"]),
-            log: words(&["drill", "log"]),
-            flags,
-            model_dir: args.model_id.clone(),
-        },
+        program: program(args.model_id.as_deref(), &args.serve)?,
         lines: args.memory_limit.iter().map(|line| line.0).collect(),
         seed: args.seed,
         time: Duration::from_secs_f64(args.seconds.clamp(0.1, 86_400.0)),
@@ -165,6 +175,22 @@ fn line_drill(args: &LineArgs) -> Result<ExitCode, DrillError> {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    })
+}
+
+/// This executable, as the rig starts it.
+pub(super) fn program(model_dir: Option<&Path>, flags: &[String]) -> Result<Program, DrillError> {
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let mut flags = flags.to_vec();
+    if let Some(dir) = model_dir {
+        flags.extend(["--model-id".to_owned(), dir.display().to_string()]);
+    }
+    Ok(Program {
+        path: std::env::current_exe().map_err(RigError::Io)?,
+        enter: words(&["drill", "enter"]),
+        log: words(&["drill", "log"]),
+        flags,
+        model_dir: model_dir.map(Path::to_owned),
     })
 }
 

@@ -6,11 +6,13 @@ mod bytes;
 pub mod drill;
 mod dtype;
 mod lines;
+mod night;
 pub mod plan;
 pub mod quantize;
 pub mod serve;
 mod start;
 pub mod tune;
+mod worth;
 
 use clap::{Args, Parser, Subcommand};
 use plimsoll_memory::CachePolicy;

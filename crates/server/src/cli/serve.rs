@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
-use plimsoll_engine::govern::{Order, PaceConfig};
-use plimsoll_engine::{BillLine, Tasks};
+use clap::{Args, ValueEnum};
+use plimsoll_engine::govern::{Marks, Order, PaceConfig};
+use plimsoll_engine::{BillLine, Layers, Tasks};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -46,9 +46,20 @@ pub struct ServeArgs {
     /// Growth of live bytes in percent that starts a reclaim cycle; 0 switches the reclaimer off.
     #[arg(long, env, default_value_t = 100)]
     reclaim_growth: u32,
+    /// Layers that do not work, for measuring what they are worth.
+    #[arg(long, value_delimiter = ',', hide = true)]
+    without: Vec<Layer>,
     /// From a body's last byte to its answer, in milliseconds.
     #[arg(long, env, default_value_t = 30_000)]
     request_timeout_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Layer {
+    Reuse,
+    GiveBack,
+    Waiting,
+    Levels,
 }
 
 fn task_name(name: &str) -> Result<Tasks, String> {
@@ -151,6 +162,15 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
         pace: PaceConfig {
             growth_percent: (args.reclaim_growth > 0).then_some(args.reclaim_growth),
             ..PaceConfig::default()
+        },
+        layers: Layers {
+            reuse: !args.without.contains(&Layer::Reuse),
+            give_back: !args.without.contains(&Layer::GiveBack),
+            waiting: !args.without.contains(&Layer::Waiting),
+        },
+        marks: match args.without.contains(&Layer::Levels) {
+            true => Marks::OFF,
+            false => Marks::default(),
         },
         ..Settings::default()
     };

@@ -116,6 +116,7 @@ impl StartUp {
         config.marks = settings.marks;
         config.drop_order = settings.drop_order;
         config.pace = settings.pace;
+        config.layers = settings.layers;
         config.prompts.clone_from(&loaded.prompts);
         config.cache = cache_settings(args, &loaded);
         config.fixed = fixed_lines(limit_bytes, workers, connections);
