@@ -216,10 +216,15 @@ impl Candidate {
     }
 
     fn steady(&mut self, requests: usize) -> Result<(), RigError> {
+        // Asking costs allocations, too: what lies between two questions in a row is taken off.
+        let idle = Metrics::of(self.server.address)?;
         let before = Metrics::of(self.server.address)?;
         let Slice { times_us, hot } = self.visitor.steady(requests)?;
         let after = Metrics::of(self.server.address)?;
-        let grown = |series: &str| Some(after.value(series)? - before.value(series)?);
+        let grown = |series: &str| {
+            let now = before.value(series)?;
+            Some(after.value(series)? - now - (now - idle.value(series)?))
+        };
         let share = requests as f64 * ROUNDS as f64;
         let row = &mut self.row;
         row.allocations += grown("plimsoll_heap_allocations_total").unwrap_or(0.0) / share;

@@ -13,7 +13,7 @@ use crate::line::judge::Verdict;
 /// Hot hits that count as recovered.
 const RECOVERED_SHARE: f64 = 0.9;
 /// Hot requests in a row that tell it.
-const RECOVERED_OVER: usize = 20;
+const RECOVERED_OVER: usize = 60;
 /// How long recovery may take.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
@@ -268,10 +268,10 @@ mod tests {
         let early = (0..40).map(|n| sample(n, 1, true, HIT));
         let cold = (0..40).map(|n| sample(1000 + n, 1, false, HIT));
         let misses = (0..30).map(|n| sample(2000 + n, 1, true, MISS));
-        let hits = (0..30).map(|n| sample(3000 + 10 * n, 5, true, HIT));
+        let hits = (0..70).map(|n| sample(3000 + 10 * n, 5, true, HIT));
         let samples: Vec<Sample> = early.chain(cold).chain(misses.clone()).chain(hits).collect();
-        // 18 of 20 in the row are hits as soon as the 18th hit is there.
-        assert_eq!(recovered(&samples, end), Some(Duration::from_millis(2170 + 5)));
+        // 54 of the 60 in the row are hits as soon as the 54th hit is there.
+        assert_eq!(recovered(&samples, end), Some(Duration::from_millis(2530 + 5)));
         assert_eq!(recovered(&misses.collect::<Vec<_>>(), end), None);
     }
 
