@@ -156,7 +156,7 @@ pub fn end_with_parent() -> std::io::Result<()> {
 }
 
 /// Raises the limit of descriptors as far as it goes; returns where it stands.
-fn raise_descriptors() -> u64 {
+pub(crate) fn raise_descriptors() -> u64 {
     let now = getrlimit(Resource::Nofile);
     let hard = now.maximum.unwrap_or(DESCRIPTORS_MAX);
     for wanted in [DESCRIPTORS_MAX.max(hard), hard] {

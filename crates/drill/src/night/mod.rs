@@ -31,7 +31,7 @@ use crate::line::health::Prober;
 use crate::line::sample::Sampler;
 use crate::line::scrape::Metrics;
 use crate::line::server::{Bill, Program, Scratch, Server};
-use crate::line::{Line, RigError};
+use crate::line::{Line, RigError, raise_descriptors};
 use causes::{Rotation, Scene};
 use judge::{Death, Events, Facts, Part, Who, recovered};
 use kernel_log::KernelLog;
@@ -87,6 +87,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<Report, RigError> {
     // First of all: without a group there is nothing to drill.
     let version = Group::new(&group_name("probe"), 1 << 30)?.version();
+    raise_descriptors();
     let scratch = Scratch::new(&options.program.path)?;
     let line_bytes = match options.line {
         Line::Bytes(bytes) => bytes,

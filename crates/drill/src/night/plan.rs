@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::rng::Rng;
 
-/// Bytes of text that the scan offers, as a share of the line.
-const SCAN_PERCENT_OF_LINE: u64 = 50;
+/// Bytes of text that the scan offers, as a share of the line: the cold partition is as large as the memory.
+const SCAN_PERCENT_OF_LINE: u64 = 100;
 /// A long document has at least so many bytes, and at most what one request may carry.
 const LONG_BYTES_MIN: usize = 32 * 1024;
 /// Room in a body for what stands around the text.
@@ -166,7 +166,7 @@ impl Plan {
             .max(SHORT_BYTES.1);
         let long = (LONG_BYTES_MIN.min(longest / 2), longest);
         let mut documents = Vec::new();
-        let mut left = line_bytes / 100 * SCAN_PERCENT_OF_LINE;
+        let mut left = line_bytes * SCAN_PERCENT_OF_LINE / 100;
         while left > 0 {
             let (least, most) = if rng.percent(50) { long } else { SHORT_BYTES };
             let bytes = between(&mut rng, least, most);
@@ -276,11 +276,11 @@ mod tests {
     }
 
     #[test]
-    fn the_scan_offers_half_the_line_in_bodies_that_may_come_in() {
+    fn the_scan_offers_the_line_once_in_bodies_that_may_come_in() {
         for (line, body) in [(128 * MIB, 500_000), (512 * MIB, 2_000_000), (64 * MIB, 16_384)] {
             let plan = Plan::new(3, Clock::new(Duration::from_secs(5)), line, body);
             let share = plan.scan_bytes() as f64 / line as f64;
-            assert!((0.5..0.6).contains(&share), "{share}");
+            assert!((1.0..1.1).contains(&share), "{share}");
             assert!(plan.documents.iter().all(|document| document.bytes < body));
             assert!(plan.documents.iter().all(|document| document.bytes >= 120));
             assert!(plan.documents.is_sorted_by_key(|document| document.at));
