@@ -1,4 +1,4 @@
-//! The night as one page that needs nothing else: charts by uPlot (MIT, vendored under `assets`), data and script inside.
+//! The night as one page that needs nothing else: charts by uPlot, which the caller has, data and script inside.
 
 use serde_json::{Value, json};
 
@@ -6,17 +6,23 @@ use super::judge::Facts;
 use super::report::{Report, night};
 
 const PAGE: &str = include_str!("../../assets/night.html");
-/// uPlot 1.6.32.
-const UPLOT_JS: &str = include_str!("../../assets/uplot.min.js");
-const UPLOT_CSS: &str = include_str!("../../assets/uplot.min.css");
 
-pub(super) fn page(report: &Report) -> String {
+/// uPlot, as text.
+#[derive(Clone, Debug)]
+pub struct Uplot {
+    /// Its script, which defines `uPlot`.
+    pub script: String,
+    /// Its style.
+    pub style: String,
+}
+
+pub(super) fn page(report: &Report, uplot: &Uplot) -> String {
     let mut all = report.as_json();
     all["nights"] = report.nights.iter().map(with_moments).collect();
     // The one sequence that would end a script element early cannot stand in JSON's structure, only inside strings.
     let data = all.to_string().replace("</", "<\\/");
-    PAGE.replace("/* uplot.css */", UPLOT_CSS)
-        .replace("/* uplot.js */", UPLOT_JS)
+    PAGE.replace("/* uplot.css */", &uplot.style)
+        .replace("/* uplot.js */", &uplot.script)
         .replace("\"data\"", &data)
 }
 

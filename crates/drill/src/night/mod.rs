@@ -5,7 +5,7 @@
 //! server each time, ours or its naive twin, so that no night inherits from another. Whether somebody died, and how much was held, the kernel says.
 
 pub mod causes;
-mod html;
+pub mod html;
 pub mod judge;
 pub mod kernel_log;
 pub mod plan;

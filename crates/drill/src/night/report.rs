@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use super::html::Uplot;
 use super::judge::{Facts, Part, Who, judge};
 use super::plan::Clock;
 use crate::line::cgroup::{Reading, Version};
@@ -178,8 +179,8 @@ impl Report {
     }
 
     /// As one page that needs nothing else.
-    pub fn as_html(&self) -> String {
-        super::html::page(self)
+    pub fn as_html(&self, uplot: &Uplot) -> String {
+        super::html::page(self, uplot)
     }
 }
 

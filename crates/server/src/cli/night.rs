@@ -14,11 +14,13 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use plimsoll_drill::line::RigError;
 use plimsoll_drill::night::causes::LOG_FILE;
+use plimsoll_drill::night::html::Uplot;
 use plimsoll_drill::night::judge::Who;
 use plimsoll_drill::night::plan::{Cause, Causes};
 use plimsoll_drill::night::{self, Options};
 
 use super::drill::{DrillError, DrillLine, file_error, program};
+use crate::page::assets;
 use crate::twin;
 
 /// Flags of `drill 3am`.
@@ -129,7 +131,11 @@ pub(super) fn run(args: &NightArgs) -> Result<ExitCode, DrillError> {
     };
     let report = night::run(&options)?;
     if let Some(path) = &args.html {
-        fs::write(path, report.as_html()).map_err(file_error(path))?;
+        let uplot = Uplot {
+            script: assets::text("/page/uplot.js"),
+            style: assets::text("/page/uplot.css"),
+        };
+        fs::write(path, report.as_html(&uplot)).map_err(file_error(path))?;
     }
     if args.json {
         println!("{:#}", report.as_json());

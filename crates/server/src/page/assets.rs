@@ -41,6 +41,16 @@ pub(super) const ASSETS: [Asset; 11] = [
     asset!("/page/uplot.css", "text/css", "uPlot.min.css"),
 ];
 
+/// The text of a file, for pages that are written to disk whole.
+///
+/// # Panics
+/// When there is no such file.
+pub(crate) fn text(path: &str) -> String {
+    let asset = ASSETS.iter().find(|asset| asset.path == path);
+    let gzip = asset.expect("the path is a constant of ours").gzip;
+    std::io::read_to_string(flate2::read::GzDecoder::new(gzip)).expect("it was compressed from text")
+}
+
 /// Nothing comes from elsewhere, nothing runs that is not one of the files, and nobody frames it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

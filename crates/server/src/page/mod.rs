@@ -6,7 +6,7 @@
 //!
 //! The figures are those of `/metrics`, read by the same functions.
 
-mod assets;
+pub(crate) mod assets;
 mod live;
 mod past;
 mod snapshot;
