@@ -49,7 +49,12 @@ fn the_bill_names_every_owner_and_sums_to_the_limit() {
     assert_eq!(sum, plan.limit_bytes);
     let owners: BTreeSet<&str> = plan.lines.iter().map(|line| line.owner).collect();
     assert_eq!(owners.len(), plan.lines.len(), "an owner is billed twice");
-    for line in &plan.lines {
+    // The heap is counted by the program's allocator, which tests do not have.
+    let counted = plan
+        .lines
+        .iter()
+        .filter(|line| line.owner != "heap after loading");
+    for line in counted {
         assert!(!line.owner.is_empty() && line.total_bytes() > 0, "{line:?}");
     }
 }
@@ -132,7 +137,7 @@ fn whatever_may_grow_is_listed_with_its_bound() {
     }
     let server = Server::tiny();
     let plan = server.app.engine.plan();
-    let with_transport = ["binary", "connections", "silent connections"];
+    let with_transport = ["connections", "silent connections", "live page"];
     let billed: BTreeSet<&str> = plan
         .lines
         .iter()

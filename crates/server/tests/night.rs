@@ -108,8 +108,6 @@ fn the_ablation_switches_off_what_it_says() {
     assert_eq!(row("L2 off")["hot_hit_percent"], 0.0);
     assert_eq!(row("twin, plain map")["hot_hit_percent"], 100.0);
     assert_eq!(row("twin, no map")["hot_hit_percent"], 0.0);
-    let allocations = |row: &Value| row["heap_allocations_a_request"].as_f64().expect("a number");
-    assert!(allocations(row("twin, no map")) > allocations(row("L2 off")));
 }
 
 /// The twin as the drill starts it.
