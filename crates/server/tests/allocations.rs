@@ -16,7 +16,7 @@ fn mixed(number: usize) -> (&'static str, Value) {
     let texts: Vec<&str> = (0..1 + number % 5)
         .map(|cut| &text[..text.ceil_char_boundary(text.len() / (cut + 1))])
         .collect();
-    match number % 11 {
+    match number % 14 {
         0 => ("/v1/analyze", json!({"text": text})),
         1 => (
             "/v1/analyze",
@@ -36,6 +36,12 @@ fn mixed(number: usize) -> (&'static str, Value) {
             json!({"input": texts, "encoding_format": "base64"}),
         ),
         9 => ("/v1/embeddings", json!({"input": [[2, 9, 10, 3], [9]]})),
+        10 => ("/v1/classify", json!({"input": texts})),
+        11 => (
+            "/ner",
+            json!({"inputs": texts, "parameters": {"ignore_labels": ["O", "LOC"]}}),
+        ),
+        12 => ("/parse", json!({"text": texts})),
         _ => ("/embed", json!({"inputs": [text, number]})),
     }
 }
@@ -44,7 +50,7 @@ fn mixed(number: usize) -> (&'static str, Value) {
 fn thousands_of_mixed_requests_allocate_nothing_in_the_pipeline() {
     // PLIMSOLL_TEST_REQUESTS=110000 is the long run of CONTRIBUTING.md.
     let requests: usize =
-        std::env::var("PLIMSOLL_TEST_REQUESTS").map_or(4400, |count| count.parse().unwrap());
+        std::env::var("PLIMSOLL_TEST_REQUESTS").map_or(5600, |count| count.parse().unwrap());
     let server = Server::tiny();
     let mut client = server.connect();
     let mut refused = 0;
@@ -60,7 +66,7 @@ fn thousands_of_mixed_requests_allocate_nothing_in_the_pipeline() {
         );
         refused += usize::from(reply.status != 200);
     }
-    assert_eq!(refused, requests / 11, "the malformed ones and no other");
+    assert_eq!(refused, requests / 14, "the malformed ones and no other");
     assert_eq!((alloc::pipeline_allocations(), alloc::violations()), before);
     server.assert_empty();
     drop(client);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use http_body::Body;
-use plimsoll::answer::{AnswerBody, ChunkBytes, Source};
+use plimsoll::answer::{AnswerBody, ChunkBytes, Source, Stamp};
 use plimsoll::wire::Shape;
 use plimsoll_encoder::Problem;
 use plimsoll_engine::{Entity, Tasks, TokensView};
@@ -62,6 +62,7 @@ struct Made {
     home: Arc<Home>,
     problem: Problem,
     inputs: usize,
+    kinds: [String; 2],
     alive: Arc<()>,
 }
 
@@ -77,6 +78,7 @@ impl Made {
             home,
             problem: Problem::SingleLabel,
             inputs: 2,
+            kinds: ["PER", "LOC"].map(str::to_owned),
             alive: Arc::default(),
         }
     }
@@ -194,6 +196,14 @@ impl Source for Made {
     fn model_name(&self) -> &str {
         "made \"up\""
     }
+
+    fn entity_kinds(&self) -> &[String] {
+        &self.kinds
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp { number: 7, unix_s: 8 }
+    }
 }
 
 fn context() -> Context<'static> {
@@ -232,7 +242,10 @@ fn read(body: &mut AnswerBody<Made>, held: usize) -> Vec<u8> {
 }
 
 fn written(mut made: Made, shape: Shape, held: usize) -> Vec<u8> {
-    if let Shape::Analyze { single: true, .. } | Shape::Predict { single: true, .. } = shape {
+    if let Shape::Analyze { single: true, .. }
+    | Shape::Predict { single: true, .. }
+    | Shape::Ner { single: true, .. } = shape
+    {
         made.inputs = 1;
     }
     let (home, alive) = (Arc::clone(&made.home), Arc::downgrade(&made.alive));
@@ -252,7 +265,7 @@ fn written(mut made: Made, shape: Shape, held: usize) -> Vec<u8> {
     text
 }
 
-const SHAPES: [Shape; 13] = [
+const SHAPES: [Shape; 17] = [
     Shape::Analyze {
         tasks: Tasks::WORDS
             .with(Tasks::ENTITIES)
@@ -290,6 +303,18 @@ const SHAPES: [Shape; 13] = [
     Shape::OpenAi { base64: false },
     Shape::Decode {
         skip_special_tokens: true,
+    },
+    Shape::Documents {
+        top: 1,
+        return_documents: true,
+    },
+    Shape::Classify,
+    Shape::Ner {
+        single: true,
+        ignored: 0,
+    },
+    Shape::Parse {
+        tasks: Tasks::WORDS.with(Tasks::ENTITIES),
     },
 ];
 
@@ -456,4 +481,80 @@ fn tokens_have_byte_offsets_and_specials_none() {
         json!({"id": 7, "text": "Zoë", "special": false, "start": 0, "stop": 4})
     );
     assert_eq!(tokens[0][2]["text"], "😀");
+}
+
+#[test]
+fn a_ranking_holds_the_best_with_their_documents() {
+    let ranked = value(Shape::Documents {
+        top: 1,
+        return_documents: true,
+    });
+    assert_eq!(
+        ranked,
+        json!({
+            "id": "rerank-7",
+            "results": [{"index": 1, "relevance_score": 0.952_574_13_f32, "document": {"text": "second"}}],
+            "model": "made \"up\"",
+            "usage": {"total_tokens": 9},
+        })
+    );
+}
+
+#[test]
+fn classes_are_in_the_order_of_the_labels() {
+    let classes = value(Shape::Classify);
+    assert_eq!(classes["id"], "classify-7");
+    assert_eq!(classes["created"], 8);
+    let first = &classes["data"][0];
+    assert_eq!(
+        (&first["label"], &first["num_classes"]),
+        (&json!("go\"od"), &json!(2))
+    );
+    let probs: Vec<f32> = serde_json::from_value(first["probs"].clone()).unwrap();
+    assert!(probs[1] > 0.88 && (probs[0] + probs[1] - 1.0).abs() < 1e-6);
+    assert_eq!(classes["data"][1]["label"], "bad");
+}
+
+#[test]
+fn entities_are_grouped_and_may_be_ignored() {
+    let of = |ignored| {
+        value(Shape::Ner {
+            single: false,
+            ignored,
+        })
+    };
+    let person = json!({"entity_group": "PER", "score": 0.5, "word": "Zoë", "start": 0, "end": 3});
+    let place = json!({"entity_group": "LOC", "score": 0.25, "word": "Köln", "start": 19, "end": 23});
+    assert_eq!(of(0), json!([[person, place], []]));
+    assert_eq!(of(1), json!([[place], []]));
+    assert_eq!(of(3), json!([[], []]));
+}
+
+#[test]
+fn a_parse_counts_words() {
+    let tasks = Tasks::WORDS.with(Tasks::ENTITIES);
+    let parsed = value(Shape::Parse { tasks });
+    let words: Vec<&str> = parsed["tok/fine"][0]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|word| word.as_str().unwrap())
+        .collect();
+    let entities = parsed["ner/msra"][0].as_array().unwrap();
+    assert_eq!(entities.len(), 2);
+    for entity in entities {
+        let at = |place: usize| entity[place].as_u64().unwrap() as usize;
+        let covered = words[at(2)..at(3)].concat();
+        assert!(
+            covered.contains(entity[0].as_str().unwrap()),
+            "{entity} {words:?}"
+        );
+    }
+    assert_eq!(
+        value(Shape::Parse { tasks: Tasks::WORDS })
+            .as_object()
+            .unwrap()
+            .len(),
+        1
+    );
 }

@@ -69,6 +69,17 @@ impl Labels {
         &label.name[label.entity.clone()]
     }
 
+    /// The kinds of entities, `PER`, each once, in the order of the labels.
+    pub fn entities(&self) -> Vec<String> {
+        let mut kinds: Vec<String> = Vec::new();
+        for label in (0..self.len()).filter(|&label| !self.is_outside(label)) {
+            if !kinds.iter().any(|kind| kind == self.entity(label)) {
+                kinds.push(self.entity(label).to_owned());
+            }
+        }
+        kinds
+    }
+
     /// Whether this label means "no entity": `O`.
     ///
     /// # Panics

@@ -2,6 +2,7 @@
 
 use plimsoll_engine::Tasks;
 
+use super::characters::Characters;
 use super::scores::Scores;
 use super::{Out, Source};
 use crate::wire::analyze::names;
@@ -133,31 +134,4 @@ async fn span<S: Source>(characters: &mut Characters<'_>, start: usize, end: usi
     out.uint(start).await;
     out.raw(",\"end\":").await;
     out.uint(end).await;
-}
-
-/// Turns byte offsets into character offsets; cheap when they ascend.
-struct Characters<'a> {
-    text: &'a str,
-    byte: usize,
-    count: usize,
-}
-
-impl<'a> Characters<'a> {
-    fn new(text: &'a str) -> Self {
-        Characters {
-            text,
-            byte: 0,
-            count: 0,
-        }
-    }
-
-    /// Characters before `byte`, which is a character boundary.
-    fn before(&mut self, byte: usize) -> usize {
-        if byte < self.byte {
-            *self = Characters::new(self.text);
-        }
-        self.count += self.text[self.byte..byte].chars().count();
-        self.byte = byte;
-        self.count
-    }
 }

@@ -12,15 +12,20 @@
 
 mod analyze;
 mod body;
+mod characters;
+mod classify;
+mod hanlp;
+mod ner;
 mod openai;
 mod out;
+mod rerank;
 mod scores;
 mod source;
 mod tei;
 
 pub use body::AnswerBody;
 pub use out::{Out, Slot};
-pub use source::{ChunkBytes, Served, Source};
+pub use source::{ChunkBytes, Served, Source, Stamp};
 
 use crate::wire::Shape;
 
@@ -43,5 +48,12 @@ pub async fn render<S: Source>(source: &S, shape: Shape, out: &mut Out<'_, S>) {
         Shape::Tokenize => tei::tokenize(source, out).await,
         Shape::Decode { skip_special_tokens } => tei::decode(source, skip_special_tokens, out).await,
         Shape::OpenAi { base64 } => openai::embeddings(source, base64, out).await,
+        Shape::Documents {
+            top,
+            return_documents,
+        } => rerank::documents(source, top, return_documents, out).await,
+        Shape::Classify => classify::classes(source, out).await,
+        Shape::Ner { single, ignored } => ner::entities(source, single, ignored, out).await,
+        Shape::Parse { tasks } => hanlp::document(source, tasks, out).await,
     }
 }

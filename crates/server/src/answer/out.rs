@@ -138,6 +138,15 @@ impl<'a, S: Source> Out<'a, S> {
         self.raw(itoa::Buffer::new().format(number)).await;
     }
 
+    /// Writes a string that no other answer has, behind `prefix`.
+    pub async fn id(&mut self, prefix: &str) {
+        self.raw("\"").await;
+        self.raw(prefix).await;
+        self.raw(itoa::Buffer::new().format(self.source.stamp().number))
+            .await;
+        self.raw("\"").await;
+    }
+
     /// Writes the shortest number that reads back as the same `f32`; `null` for what JSON has no number for.
     pub async fn float(&mut self, number: f32) {
         if number.is_finite() {

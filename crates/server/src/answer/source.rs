@@ -1,10 +1,14 @@
 //! What writers read, and where their chunks come from.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use plimsoll_encoder::Problem;
-use plimsoll_engine::{Answer, Chunk, Engine, Entity, TokensView};
+use plimsoll_engine::{Answer, Chunk, Entity, TokensView};
+
+use crate::app::App;
 
 /// A piece of answer to write into.
 pub trait ChunkBytes: AsRef<[u8]> + Send + Sync + 'static {
@@ -59,6 +63,31 @@ pub trait Source: Send + Sync + 'static {
     fn decode(&self, ids: &[u32], skip_special_tokens: bool, out: &mut [u8]) -> Option<usize>;
     /// What the model is called.
     fn model_name(&self) -> &str;
+    /// The kinds of entities that it knows.
+    fn entity_kinds(&self) -> &[String];
+    /// What tells this answer from others.
+    fn stamp(&self) -> Stamp;
+}
+
+/// A number that no other answer of this process has, and when it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// The number.
+    pub number: u64,
+    /// Seconds since 1970.
+    pub unix_s: u64,
+}
+
+impl Stamp {
+    /// A stamp of now, for an answer of a process that started at `started_unix_s`.
+    fn now(started_unix_s: u64) -> Stamp {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Stamp {
+            number: started_unix_s << 24 ^ NEXT.fetch_add(1, Ordering::Relaxed),
+            unix_s: now.map_or(started_unix_s, |now| now.as_secs()),
+        }
+    }
 }
 
 impl ChunkBytes for Chunk {
@@ -74,18 +103,15 @@ impl ChunkBytes for Chunk {
 /// An answer of the engine.
 pub struct Served {
     answer: Answer,
-    engine: Arc<Engine>,
-    model_name: Arc<str>,
+    app: Arc<App>,
+    stamp: Stamp,
 }
 
 impl Served {
     /// An answer to be written.
-    pub fn new(answer: Answer, engine: Arc<Engine>, model_name: Arc<str>) -> Self {
-        Served {
-            answer,
-            engine,
-            model_name,
-        }
+    pub fn new(answer: Answer, app: Arc<App>) -> Self {
+        let stamp = Stamp::now(app.metrics.started_unix_s());
+        Served { answer, app, stamp }
     }
 
     /// The answer.
@@ -146,7 +172,7 @@ impl Source for Served {
     }
 
     fn hidden(&self) -> usize {
-        self.engine.model().info().hidden
+        self.app.engine.model().info().hidden
     }
 
     fn logits(&self, index: usize) -> &[f32] {
@@ -154,7 +180,8 @@ impl Source for Served {
     }
 
     fn problem(&self) -> Problem {
-        self.engine
+        self.app
+            .engine
             .model()
             .info()
             .sequence_head
@@ -163,7 +190,8 @@ impl Source for Served {
     }
 
     fn class_label(&self, class: usize) -> &str {
-        self.engine
+        self.app
+            .engine
             .model()
             .info()
             .sequence_head
@@ -172,18 +200,30 @@ impl Source for Served {
     }
 
     fn token_text(&self, id: u32) -> &str {
-        self.engine.tokenizer().token_text(id).unwrap_or_default()
+        self.app.engine.tokenizer().token_text(id).unwrap_or_default()
     }
 
     fn is_special(&self, id: u32) -> bool {
-        self.engine.tokenizer().is_special(id)
+        self.app.engine.tokenizer().is_special(id)
     }
 
     fn decode(&self, ids: &[u32], skip_special_tokens: bool, out: &mut [u8]) -> Option<usize> {
-        self.engine.tokenizer().decode(ids, skip_special_tokens, out).ok()
+        self.app
+            .engine
+            .tokenizer()
+            .decode(ids, skip_special_tokens, out)
+            .ok()
     }
 
     fn model_name(&self) -> &str {
-        &self.model_name
+        &self.app.model_name
+    }
+
+    fn entity_kinds(&self) -> &[String] {
+        &self.app.abilities.entities
+    }
+
+    fn stamp(&self) -> Stamp {
+        self.stamp
     }
 }

@@ -337,7 +337,7 @@ async fn write(
     match outcome {
         Err(reason) => output.write_all(json!({ "error": reason }).to_string().as_bytes())?,
         Ok(answer) => {
-            let served = Served::new(answer, Arc::clone(&app.engine), Arc::clone(&app.model_name));
+            let served = Served::new(answer, Arc::clone(app));
             let mut body = AnswerBody::start(
                 served,
                 Shape::Analyze {

@@ -137,6 +137,11 @@ impl StartUp {
             tasks: engine.can(),
             classes: info.sequence_head.as_ref().map_or(0, |head| head.labels.len()),
             embeds_first: info.sequence_head.as_ref().is_none_or(|head| head.beside),
+            entities: info
+                .token_head
+                .as_ref()
+                .map(|labels| labels.entities())
+                .unwrap_or_default(),
             dimensions: info.hidden,
             names: vec![name.clone(), id.clone()],
             prompts: prompts.into_iter().map(|prompt| prompt.name).collect(),

@@ -7,6 +7,7 @@
 mod caching;
 pub mod guard;
 pub mod openai;
+pub mod others;
 pub mod own;
 pub mod problem;
 pub mod road;
@@ -46,7 +47,8 @@ pub struct Route {
 
 /// All routes that take the road. The alias `/` comes on top, see [`tei::main_route`].
 pub fn routes() -> impl Iterator<Item = &'static Route> {
-    own::ROUTES.iter().chain(tei::ROUTES).chain(openai::ROUTES)
+    let all = own::ROUTES.iter().chain(tei::ROUTES).chain(openai::ROUTES);
+    all.chain(others::ROUTES)
 }
 
 /// The whole service.

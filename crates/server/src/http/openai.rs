@@ -13,17 +13,40 @@ use serde_json::{Value, json};
 use super::Route;
 use super::problem::{Family, Problem};
 use crate::app::App;
-use crate::wire::{WireError, openai};
+use crate::wire::{Abilities, Read, WireError, classify, openai, rerank};
 
-/// `/v1/embeddings`.
-pub const ROUTES: &[Route] = &[Route {
-    path: "/v1/embeddings",
-    family: Family::OpenAi,
-    read: openai::embeddings,
-    tasks: |_| Tasks::EMBEDDING,
-    purpose: "embedding",
-    inputs_max: |abilities| abilities.inputs_max,
-}];
+const fn route(
+    path: &'static str,
+    read: Read,
+    tasks: fn(&Abilities) -> Tasks,
+    purpose: &'static str,
+) -> Route {
+    Route {
+        path,
+        family: Family::OpenAi,
+        read,
+        tasks,
+        purpose,
+        inputs_max: |abilities| abilities.inputs_max,
+    }
+}
+
+/// `/v1/embeddings`, and what others have put beside it.
+pub const ROUTES: &[Route] = &[
+    route(
+        "/v1/embeddings",
+        openai::embeddings,
+        |_| Tasks::EMBEDDING,
+        "embedding",
+    ),
+    route("/v1/rerank", rerank::read, |_| Tasks::CLASSES, "reranking"),
+    route(
+        "/v1/classify",
+        classify::read,
+        |_| Tasks::CLASSES,
+        "sequence classification",
+    ),
+];
 
 /// `/v1/models` and `/v1/models/{model}`.
 pub fn pages() -> Router<Arc<App>> {

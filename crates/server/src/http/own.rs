@@ -67,27 +67,15 @@ async fn info(State(app): State<Arc<App>>) -> Response {
         "payload_limit": limits.body_bytes_max,
         "memory_limit": app.engine.plan().limit_bytes,
         "prompts": abilities.prompts,
-        "labels": labels(model),
+        "labels": labels(model, &abilities.entities),
     });
     ([(header::CONTENT_TYPE, "application/json")], info.to_string()).into_response()
 }
 
 /// What the heads tell apart; an empty list where there is no such head.
-fn labels(model: &ModelInfo) -> Value {
+fn labels(model: &ModelInfo, entities: &[String]) -> Value {
     let classes = model.sequence_head.iter();
     let classes = classes.flat_map(|head| (0..head.labels.len()).map(|class| head.labels.name(class)));
-    let tokens = model.token_head.iter();
-    let all = tokens.flat_map(|labels| {
-        (0..labels.len())
-            .filter(|&label| !labels.is_outside(label))
-            .map(|label| labels.entity(label))
-    });
-    let mut entities: Vec<&str> = Vec::new();
-    for kind in all {
-        if !entities.contains(&kind) {
-            entities.push(kind);
-        }
-    }
     json!({"sentiment": classes.collect::<Vec<_>>(), "entities": entities})
 }
 

@@ -31,8 +31,11 @@ pub enum Family {
 impl Family {
     /// The family that a path without a route would belong to.
     pub fn of(path: &str) -> Family {
-        let is_openai = path.starts_with("/v1/embeddings") || path.starts_with("/v1/models");
-        if is_openai { Family::OpenAi } else { Family::Native }
+        const OPENAI: [&str; 4] = ["/v1/embeddings", "/v1/models", "/v1/rerank", "/v1/classify"];
+        match OPENAI.iter().any(|route| path.starts_with(route)) {
+            true => Family::OpenAi,
+            false => Family::Native,
+        }
     }
 }
 

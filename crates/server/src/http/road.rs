@@ -186,7 +186,7 @@ fn submit(app: &App, route: &Route, caching: Caching, mut ticket: Ticket) -> Res
 async fn respond(app: &Arc<App>, shape: Shape, began: Nanos, answer: Answer) -> Result<Response, Problem> {
     let dropped = answer.dropped();
     let shape = shape.without(dropped);
-    let served = Served::new(answer, Arc::clone(&app.engine), Arc::clone(&app.model_name));
+    let served = Served::new(answer, Arc::clone(app));
     if let Shape::Decode { skip_special_tokens } = shape {
         check_decode(&served, skip_special_tokens)?;
     }

@@ -13,7 +13,7 @@ use plimsoll_engine::{Inputs, JobOptions, Tasks};
 
 use super::body::{Body, engine_span};
 use super::{Abilities, Request, Shape, WireError};
-use crate::json::{ErrorKind, Kind, Unknown};
+use crate::json::{ErrorKind, Unknown};
 
 /// Longest `session`.
 pub const SESSION_BYTES_MAX: usize = 128;
@@ -66,14 +66,7 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
         tasks(abilities)
     };
     body.reader.go_to(text);
-    let single = match body.reader.peek()? {
-        Kind::String => body.push_text().map(|()| true),
-        Kind::Array => body.push_texts().map(|()| false),
-        found => Err(body
-            .reader
-            .unexpected("a string or an array of strings", found)
-            .into()),
-    }?;
+    let single = body.push_text_or_texts()?;
     let options = JobOptions {
         prompt: abilities.default_prompt,
         ..JobOptions::new(tasks.with(Tasks::TOKEN_COUNT))

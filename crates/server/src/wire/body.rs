@@ -147,6 +147,18 @@ impl<'a, 'b> Body<'a, 'b> {
         }
     }
 
+    /// `"a"` or `["a", "b"]`. Whether it was a single text.
+    pub(super) fn push_text_or_texts(&mut self) -> Result<bool, WireError> {
+        match self.reader.peek()? {
+            Kind::String => self.push_text().map(|()| true),
+            Kind::Array => self.push_texts().map(|()| false),
+            found => Err(self
+                .reader
+                .unexpected("a string or an array of strings", found)
+                .into()),
+        }
+    }
+
     /// `["a", "b"]`, not empty.
     pub(super) fn push_texts(&mut self) -> Result<(), WireError> {
         self.reader.begin_array()?;
@@ -213,6 +225,19 @@ impl<'a, 'b> Body<'a, 'b> {
         index
             .map(|index| Some(PromptId(index)))
             .ok_or(WireError::UnknownPrompt)
+    }
+
+    /// Checks that a model that is named is the one that is served.
+    pub(super) fn model(&mut self, mark: Option<Mark>, abilities: &Abilities) -> Result<(), WireError> {
+        if !self.optional(mark)? {
+            return Ok(());
+        }
+        let span = self.reader.string()?;
+        let name = self.reader.bytes(span);
+        match abilities.names.iter().any(|known| known.as_bytes() == name) {
+            true => Ok(()),
+            false => Err(WireError::UnknownModel),
+        }
     }
 
     pub(super) fn dimensions(

@@ -7,7 +7,9 @@
 //! |---|---|---|---|
 //! | own (`/v1/analyze`) | refused by name | [`Abilities::inputs_max`] | [`analyze`] |
 //! | text-embeddings-inference | ignored, as it does | [`Abilities::batch_max`] | [`tei`] |
-//! | OpenAI | ignored, as it does | [`Abilities::inputs_max`] | [`openai`] |
+//! | OpenAI, with `/v1/rerank` and `/v1/classify` beside | ignored, as it does | [`Abilities::inputs_max`] | [`openai`], [`rerank`], [`classify`] |
+//! | Hugging Face's `/ner` | ignored | [`Abilities::batch_max`] | [`ner`] |
+//! | HanLP's `/parse` | ignored | [`Abilities::batch_max`] | [`hanlp`] |
 
 use std::fmt;
 
@@ -17,7 +19,11 @@ use crate::json::{ErrorKind, JsonError};
 
 pub mod analyze;
 mod body;
+pub mod classify;
+pub mod hanlp;
+pub mod ner;
 pub mod openai;
+pub mod rerank;
 pub mod tei;
 
 /// What the loaded model can do and what the operator allows: all that reading a body depends on.
@@ -29,6 +35,8 @@ pub struct Abilities {
     pub classes: usize,
     /// Whether embedding is what the model is for, whatever heads it has beside.
     pub embeds_first: bool,
+    /// Kinds of entities, as `PER`.
+    pub entities: Vec<String>,
     /// Width of an embedding.
     pub dimensions: usize,
     /// Names by which requests may call the model; the first is what answers call it.
@@ -110,6 +118,27 @@ pub enum Shape {
         /// Vectors as base64 of little-endian `f32`.
         base64: bool,
     },
+    /// `/v1/rerank`.
+    Documents {
+        /// No more than so many, best first.
+        top: usize,
+        /// Documents come back.
+        return_documents: bool,
+    },
+    /// `/v1/classify`.
+    Classify,
+    /// `/ner`.
+    Ner {
+        /// Not a batch: the list of entities is not nested.
+        single: bool,
+        /// Which of [`Abilities::entities`] are left out, by their bits.
+        ignored: u128,
+    },
+    /// `/parse`.
+    Parse {
+        /// Words, entities, or both.
+        tasks: Tasks,
+    },
 }
 
 impl Shape {
@@ -120,6 +149,9 @@ impl Shape {
                 tasks: tasks.without(left_out),
                 dropped: left_out,
                 single,
+            },
+            Shape::Parse { tasks } => Shape::Parse {
+                tasks: tasks.without(left_out),
             },
             other => other,
         }
@@ -153,6 +185,13 @@ pub enum WireError {
         /// The task's name in the route's words.
         task: &'static str,
     },
+    /// Something that the protocol has and this server does not.
+    NotServed {
+        /// The field.
+        field: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
     /// Another model than the one that is served.
     UnknownModel,
     /// A prompt that the model does not have.
@@ -185,6 +224,7 @@ impl WireError {
                 .filter(|field| !field.is_empty()),
             WireError::Empty { field } | WireError::TooMany { field, .. } => Some(field),
             WireError::CannotDo { .. } => None,
+            WireError::NotServed { field, .. } => Some(field),
             WireError::UnknownModel => Some("model"),
             WireError::UnknownPrompt => Some("prompt_name"),
             WireError::Dimensions { .. } => Some("dimensions"),
@@ -210,6 +250,7 @@ impl fmt::Display for WireError {
             WireError::CannotDo { task } => {
                 write!(f, "the loaded model cannot do {task}: it has no head for it")
             }
+            WireError::NotServed { field, instead } => write!(f, "{field}: not served here; {instead}"),
             WireError::UnknownModel => f.write_str("model: no such model is served"),
             WireError::UnknownPrompt => f.write_str("prompt_name: the model has no such prompt"),
             WireError::Dimensions { dimensions_max } => {
@@ -225,6 +266,11 @@ impl fmt::Display for WireError {
 impl std::error::Error for WireError {}
 
 impl Abilities {
+    /// What goes in front of texts that are classified: a head beside an encoder learnt from what that one reads, texts behind its prompt.
+    fn class_prompt(&self) -> Option<PromptId> {
+        self.default_prompt.filter(|_| self.embeds_first)
+    }
+
     /// Checks that the model can do what a route is for.
     fn need(&self, tasks: Tasks, task: &'static str) -> Result<(), WireError> {
         if self.tasks.has(tasks) {

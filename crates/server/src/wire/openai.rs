@@ -22,13 +22,7 @@ pub fn embeddings(
     let [model, input, format, dimensions] = body.reader.fields(names, Unknown::Ignore)?;
     body.reader.end()?;
     let input = body.must(input, "input")?;
-    if body.optional(model)? {
-        let span = body.reader.string()?;
-        let name = body.reader.bytes(span);
-        if !abilities.names.iter().any(|known| known.as_bytes() == name) {
-            return Err(WireError::UnknownModel);
-        }
-    }
+    body.model(model, abilities)?;
     let base64 = body.optional(format)? && body.word(["float", "base64"], r#""float" or "base64""#)? == 1;
     let dimensions = body.dimensions(dimensions, abilities)?;
     body.reader.go_to(input);

@@ -100,8 +100,7 @@ pub fn predict(
     let single = predict_inputs(&mut body)?;
     let options = JobOptions {
         overflow,
-        // A head beside an encoder learnt from what that one reads: texts behind its prompt.
-        prompt: abilities.default_prompt.filter(|_| abilities.embeds_first),
+        prompt: abilities.class_prompt(),
         ..JobOptions::new(Tasks::CLASSES)
     };
     Ok(Request::new(options, Shape::Predict { single, raw_scores }))
@@ -261,14 +260,7 @@ pub fn tokenize(
         ..JobOptions::new(Tasks::TOKENS)
     };
     body.reader.go_to(texts);
-    match body.reader.peek()? {
-        Kind::String => body.push_text(),
-        Kind::Array => body.push_texts(),
-        found => Err(body
-            .reader
-            .unexpected("a string or an array of strings", found)
-            .into()),
-    }?;
+    body.push_text_or_texts()?;
     Ok(Request::new(options, Shape::Tokenize))
 }
 

@@ -1,0 +1,76 @@
+//! `POST /v1/rerank` as Cohere, Jina and vLLM have it.
+
+use plimsoll_engine::{Inputs, JobOptions, Tasks};
+
+use super::body::{Body, overflow};
+use super::{Abilities, Request, Shape, WireError};
+use crate::json::{ErrorKind, Kind, Unknown};
+
+/// Reads `{model?, query, documents, top_n?, return_documents = false}`, where a document is a string or `{"text": string}`; other fields are
+/// ignored.
+///
+/// # Errors
+/// [`WireError`], naming the field, or the task that the model cannot do.
+pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) -> Result<Request, WireError> {
+    if !abilities.tasks.has(Tasks::CLASSES) || abilities.classes != 1 {
+        return Err(WireError::CannotDo { task: "reranking" });
+    }
+    let mut body = Body::new(bytes, inputs, "documents", abilities.inputs_max);
+    let names = ["model", "query", "documents", "top_n", "return_documents"];
+    let [model, query, documents, top, return_documents] = body.reader.fields(names, Unknown::Ignore)?;
+    body.reader.end()?;
+    let query = body.must(query, "query")?;
+    let documents = body.must(documents, "documents")?;
+    body.model(model, abilities)?;
+    let shape = Shape::Documents {
+        top: match body.optional(top)? {
+            true => top_of(&mut body)?,
+            false => usize::MAX,
+        },
+        return_documents: body.flag(return_documents, false)?,
+    };
+    body.reader.go_to(query);
+    body.field = "query";
+    let query = body.text()?;
+    body.field = "documents";
+    body.reader.go_to(documents);
+    body.reader.begin_array()?;
+    if !body.reader.next_item()? {
+        return Err(WireError::Empty { field: "documents" });
+    }
+    body.push_each(|body| {
+        let document = document(body)?;
+        body.push(query, Some(document))
+    })?;
+    let options = JobOptions {
+        overflow: overflow(abilities.auto_truncate, false),
+        ..JobOptions::new(Tasks::CLASSES)
+    };
+    Ok(Request::new(options, shape))
+}
+
+fn top_of(body: &mut Body<'_, '_>) -> Result<usize, WireError> {
+    let place = body.reader.mark();
+    match body.reader.u32()? {
+        0 => {
+            body.reader.go_to(place);
+            let expected = "a whole number of at least 1";
+            Err(body.reader.error(ErrorKind::BadValue { expected }).into())
+        }
+        top => Ok(top as usize),
+    }
+}
+
+/// `"a"` or `{"text": "a"}`.
+fn document(body: &mut Body<'_, '_>) -> Result<plimsoll_engine::Span, WireError> {
+    if body.reader.peek()? != Kind::Object {
+        return body.text();
+    }
+    let [text] = body.reader.fields(["text"], Unknown::Ignore)?;
+    let text = body.must(text, "text")?;
+    let after = body.reader.mark();
+    body.reader.go_to(text);
+    let text = body.text()?;
+    body.reader.go_to(after);
+    Ok(text)
+}

@@ -1,0 +1,185 @@
+//! The routes of other servers' clients: `/v1/rerank`, `/v1/classify`, `/ner`, `/parse`.
+
+mod common;
+
+use common::{Server, TinyModel};
+use serde_json::{Value, json};
+
+fn post(server: &Server, path: &str, body: Value) -> Value {
+    let reply = server.post(path, body.to_string());
+    assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+    reply.json()
+}
+
+fn refused(server: &Server, path: &str, body: Value) -> (u16, Value) {
+    let reply = server.post(path, body.to_string());
+    (reply.status, reply.json()["error"].clone())
+}
+
+fn reranker() -> Server {
+    let model = TinyModel::new("bert-reranker");
+    Server::start(&["--model-id", model.path(), "--served-model-name", "judge"])
+}
+
+#[test]
+fn a_ranking_agrees_with_rerank_and_is_cut_to_the_best() {
+    let server = reranker();
+    let texts = ["a b c", "x y z", "a", "b . !"];
+    let native = post(&server, "/rerank", json!({"query": "a b", "texts": texts}));
+    let documents = json!(["a b c", {"text": "x y z", "title": "ignored"}, "a", {"text": "b . !"}]);
+    let body = json!({"model": "judge", "query": "a b", "documents": documents, "return_documents": true});
+    let ranked = post(&server, "/v1/rerank", body);
+    let results = ranked["results"].as_array().unwrap();
+    assert_eq!(results.len(), 4);
+    for (ours, theirs) in results.iter().zip(native.as_array().unwrap()) {
+        assert_eq!(ours["index"], theirs["index"]);
+        assert_eq!(ours["relevance_score"], theirs["score"]);
+        assert_eq!(
+            ours["document"]["text"],
+            texts[ours["index"].as_u64().unwrap() as usize]
+        );
+    }
+    assert_eq!(ranked["model"], "judge");
+    assert!(ranked["usage"]["total_tokens"].as_u64().unwrap() > 20);
+    let body = json!({"query": "a b", "documents": documents, "top_n": 2});
+    let best = post(&server, "/v1/rerank", body);
+    assert_eq!(best["results"].as_array().unwrap().len(), 2);
+    assert_ne!(best["id"], ranked["id"]);
+
+    for (body, field) in [
+        (json!({"query": "a", "documents": []}), "documents"),
+        (json!({"query": "", "documents": ["a"]}), "query"),
+        (json!({"query": "a", "documents": ["a", {"title": "b"}]}), "text"),
+        (json!({"query": "a", "documents": ["a"], "top_n": 0}), "top_n"),
+        (json!({"query": "a", "documents": ["a", 1]}), "documents"),
+        (
+            json!({"query": "a", "documents": ["a"], "model": "other"}),
+            "model",
+        ),
+    ] {
+        let (status, error) = refused(&server, "/v1/rerank", body);
+        assert_eq!(status, if field == "model" { 404 } else { 400 });
+        assert_eq!(error["param"], field, "{error}");
+    }
+    server.assert_empty();
+}
+
+#[test]
+fn what_the_model_has_no_head_for_is_said_by_name() {
+    let server = Server::tiny();
+    let (status, error) = refused(&server, "/v1/rerank", json!({"query": "a", "documents": ["a"]}));
+    assert_eq!(status, 400);
+    assert!(error["message"].as_str().unwrap().contains("cannot do reranking"));
+    let server = reranker();
+    let (status, error) = refused(&server, "/ner", json!({"inputs": "a"}));
+    assert_eq!(status, 424);
+    assert!(error.as_str().unwrap().contains("cannot do named entities"));
+    let (status, error) = refused(&server, "/parse", json!({"text": "a", "tasks": "ner"}));
+    assert_eq!(status, 424);
+    assert!(error.as_str().unwrap().contains("cannot do named entities"));
+    assert_eq!(
+        post(&server, "/parse", json!({"text": "a b"})),
+        json!({"tok/fine": [["a", "b"]]})
+    );
+}
+
+#[test]
+fn classes_agree_with_predict() {
+    let server = Server::tiny();
+    let native = post(&server, "/predict", json!({"inputs": "a b c"}));
+    let classes = post(&server, "/v1/classify", json!({"input": ["a b c", "x"]}));
+    assert_eq!(classes["object"], "list");
+    assert_eq!(classes["data"][0]["label"], native[0]["label"]);
+    assert_eq!(classes["data"][0]["num_classes"], 2);
+    let probs = classes["data"][0]["probs"].as_array().unwrap();
+    assert!(probs.contains(&native[0]["score"]) && probs.contains(&native[1]["score"]));
+    let single = post(&server, "/v1/classify", json!({"input": "x"}));
+    assert_eq!(single["data"][0]["probs"], classes["data"][1]["probs"]);
+    server.assert_empty();
+}
+
+#[test]
+fn entities_agree_with_analyze() {
+    let server = Server::tiny();
+    let text = "q é w, e r t 😀 y u i o p. a s d f";
+    let native = post(
+        &server,
+        "/v1/analyze",
+        json!({"text": text, "tasks": ["entities"]}),
+    );
+    let grouped = post(
+        &server,
+        "/ner",
+        json!({"inputs": text, "parameters": {"aggregation_strategy": "simple"}}),
+    );
+    let native = native["entities"].as_array().unwrap();
+    assert_eq!(native.len(), grouped.as_array().unwrap().len());
+    for (ours, theirs) in grouped.as_array().unwrap().iter().zip(native) {
+        assert_eq!(ours["entity_group"], theirs["label"]);
+        assert_eq!(ours["word"], theirs["text"]);
+        assert_eq!(
+            (&ours["start"], &ours["end"], &ours["score"]),
+            (&theirs["start"], &theirs["end"], &theirs["score"])
+        );
+    }
+    let kinds: Vec<&str> = native
+        .iter()
+        .map(|entity| entity["label"].as_str().unwrap())
+        .collect();
+    let body = json!({"inputs": [text, "a"], "parameters": {"ignore_labels": ["O", kinds[0]]}});
+    let fewer = post(&server, "/ner", body);
+    let left = kinds.iter().filter(|kind| **kind != kinds[0]).count();
+    assert_eq!(fewer[0].as_array().unwrap().len(), left);
+
+    let body = json!({"inputs": text, "parameters": {"aggregation_strategy": "none"}});
+    let (status, error) = refused(&server, "/ner", body);
+    assert_eq!(status, 422);
+    assert!(
+        error.as_str().unwrap().contains("aggregation_strategy"),
+        "{error}"
+    );
+    server.assert_empty();
+}
+
+#[test]
+fn a_parse_gives_words_and_entities_by_words() {
+    let server = Server::tiny();
+    let text = "q é w, e r t 😀 y u i o p. a s d f";
+    let parsed = post(
+        &server,
+        "/parse",
+        json!({"text": [text, "a b"], "tokens": null, "language": null}),
+    );
+    assert_eq!(parsed["tok/fine"][1], json!(["a", "b"]));
+    let words: Vec<&str> = parsed["tok/fine"][0]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|word| word.as_str().unwrap())
+        .collect();
+    let entities = parsed["ner/msra"][0].as_array().unwrap();
+    assert!(!entities.is_empty());
+    for entity in entities {
+        let at = |place: usize| entity[place].as_u64().unwrap() as usize;
+        let covered = words[at(2)..at(3)].concat();
+        assert_eq!(covered, entity[0].as_str().unwrap().replace(' ', ""));
+    }
+    let alone = post(&server, "/parse", json!({"text": text, "tasks": ["ner/msra"]}));
+    assert_eq!(alone, json!({"ner/msra": [parsed["ner/msra"][0]]}));
+    let without = post(&server, "/parse", json!({"text": text, "skip_tasks": "ner"}));
+    assert_eq!(without, json!({"tok/fine": [parsed["tok/fine"][0]]}));
+    for (body, field) in [
+        (json!({"tokens": [["a"]]}), "tokens"),
+        (json!({"text": "a", "tasks": "dep"}), "tasks"),
+        (
+            json!({"text": "a", "tasks": "tok", "skip_tasks": ["tok"]}),
+            "tasks",
+        ),
+        (json!({}), "text"),
+    ] {
+        let (status, error) = refused(&server, "/parse", body);
+        assert!(matches!(status, 400 | 422), "{error}");
+        assert!(error.as_str().unwrap().contains(field), "{error}");
+    }
+    server.assert_empty();
+}
