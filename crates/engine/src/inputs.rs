@@ -191,6 +191,15 @@ impl<'a> Inputs<'a> {
         self.table.push(Input::new(Kind::Pair, first, second))
     }
 
+    /// Makes a pair of the text at `index`, whose second text comes later than the firsts of all.
+    ///
+    /// # Panics
+    /// When there is no such input.
+    pub fn pair(&mut self, index: usize, second: Span) {
+        let first = self.table.get(index).first;
+        self.table.set(index, Input::new(Kind::Pair, first, second));
+    }
+
     /// Begins an input of token ids.
     pub fn begin_ids(&mut self) {
         self.ids_begun = *self.ids_used;

@@ -16,7 +16,7 @@ fn mixed(number: usize) -> (&'static str, Value) {
     let texts: Vec<&str> = (0..1 + number % 5)
         .map(|cut| &text[..text.ceil_char_boundary(text.len() / (cut + 1))])
         .collect();
-    match number % 14 {
+    match number % 15 {
         0 => ("/v1/analyze", json!({"text": text})),
         1 => (
             "/v1/analyze",
@@ -42,6 +42,10 @@ fn mixed(number: usize) -> (&'static str, Value) {
             json!({"inputs": texts, "parameters": {"ignore_labels": ["O", "LOC"]}}),
         ),
         12 => ("/parse", json!({"text": texts})),
+        13 => ("/v2/models/tiny/infer", {
+            let input = json!({"name": "text", "datatype": "BYTES", "shape": [texts.len()], "data": texts});
+            json!({"id": "7", "inputs": [input], "parameters": {"binary_data_output": number % 2 == 0}})
+        }),
         _ => ("/embed", json!({"inputs": [text, number]})),
     }
 }
@@ -50,8 +54,9 @@ fn mixed(number: usize) -> (&'static str, Value) {
 fn thousands_of_mixed_requests_allocate_nothing_in_the_pipeline() {
     // PLIMSOLL_TEST_REQUESTS=110000 is the long run of CONTRIBUTING.md.
     let requests: usize =
-        std::env::var("PLIMSOLL_TEST_REQUESTS").map_or(5600, |count| count.parse().unwrap());
-    let server = Server::tiny();
+        std::env::var("PLIMSOLL_TEST_REQUESTS").map_or(6000, |count| count.parse().unwrap());
+    let model = common::TinyModel::new("bert-q4-heads");
+    let server = Server::start(&["--model-id", model.path(), "--served-model-name", "tiny"]);
     let mut client = server.connect();
     let mut refused = 0;
     let before = (alloc::pipeline_allocations(), alloc::violations());
@@ -66,7 +71,7 @@ fn thousands_of_mixed_requests_allocate_nothing_in_the_pipeline() {
         );
         refused += usize::from(reply.status != 200);
     }
-    assert_eq!(refused, requests / 14, "the malformed ones and no other");
+    assert_eq!(refused, requests / 15, "the malformed ones and no other");
     assert_eq!((alloc::pipeline_allocations(), alloc::violations()), before);
     server.assert_empty();
     drop(client);

@@ -9,7 +9,7 @@ use http_body::Body;
 use plimsoll::answer::{AnswerBody, ChunkBytes, Source, Stamp};
 use plimsoll::wire::Shape;
 use plimsoll_encoder::Problem;
-use plimsoll_engine::{Entity, Tasks, TokensView};
+use plimsoll_engine::{Entity, Span, Tasks, TokensView};
 use serde_json::{Value, json};
 
 const TEXT: &str = "Zoë \"Q\" met\n\u{1}李明 in\\Köln 😀.";
@@ -195,6 +195,10 @@ impl Source for Made {
 
     fn model_name(&self) -> &str {
         "made \"up\""
+    }
+
+    fn body(&self, span: Span) -> &[u8] {
+        &TEXT.as_bytes()[span.range()]
     }
 
     fn entity_kinds(&self) -> &[String] {
@@ -493,7 +497,7 @@ fn a_ranking_holds_the_best_with_their_documents() {
         ranked,
         json!({
             "id": "rerank-7",
-            "results": [{"index": 1, "relevance_score": 0.952_574_13_f32, "document": {"text": "second"}}],
+            "results": [{"index": 1, "relevance_score": 0.952_574_13, "document": {"text": "second"}}],
             "model": "made \"up\"",
             "usage": {"total_tokens": 9},
         })

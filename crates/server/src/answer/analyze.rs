@@ -44,16 +44,21 @@ async fn left_out<S: Source>(dropped: Tasks, out: &mut Out<'_, S>) {
 
 /// An object that is left open.
 async fn result<S: Source>(source: &S, index: usize, tasks: Tasks, out: &mut Out<'_, S>) {
-    let text = source.text(index);
     out.raw("{").await;
     if tasks.has(Tasks::WORDS) {
-        words(text, source.words(index), out).await;
+        out.raw("\"words\":").await;
+        words(source, index, out).await;
+        out.raw(",").await;
     }
     if tasks.has(Tasks::ENTITIES) {
-        entities(source, index, text, out).await;
+        out.raw("\"entities\":").await;
+        entities(source, index, out).await;
+        out.raw(",").await;
     }
     if tasks.has(Tasks::CLASSES) {
+        out.raw("\"sentiment\":").await;
         sentiment(source, index, out).await;
+        out.raw(",").await;
     }
     if tasks.has(Tasks::EMBEDDING) {
         out.raw("\"embedding\":").await;
@@ -70,11 +75,12 @@ async fn result<S: Source>(source: &S, index: usize, tasks: Tasks, out: &mut Out
     .await;
 }
 
-/// `"words": [{text, start, end}],`, blank ones left out.
-async fn words<S: Source>(text: &str, ends: &[u32], out: &mut Out<'_, S>) {
+/// `[{text, start, end}]`, blank ones left out.
+pub(super) async fn words<S: Source>(source: &S, index: usize, out: &mut Out<'_, S>) {
+    let (text, ends) = (source.text(index), source.words(index));
     let mut characters = Characters::new(text);
     let (mut start, mut written) = (0, 0);
-    out.raw("\"words\":[").await;
+    out.raw("[").await;
     for &end in ends {
         let word = &text[start..end as usize];
         if !word.trim().is_empty() {
@@ -87,14 +93,15 @@ async fn words<S: Source>(text: &str, ends: &[u32], out: &mut Out<'_, S>) {
         }
         start = end as usize;
     }
-    out.raw("],").await;
+    out.raw("]").await;
 }
 
-/// `"entities": [{label, text, start, end, score}],`
-async fn entities<S: Source>(source: &S, index: usize, text: &str, out: &mut Out<'_, S>) {
+/// `[{label, text, start, end, score}]`
+pub(super) async fn entities<S: Source>(source: &S, index: usize, out: &mut Out<'_, S>) {
+    let text = source.text(index);
     let mut characters = Characters::new(text);
     let mut nth = 0;
-    out.raw("\"entities\":[").await;
+    out.raw("[").await;
     while let Some(entity) = source.entity(index, nth) {
         let (start, end) = (
             text.floor_char_boundary(entity.start),
@@ -111,20 +118,20 @@ async fn entities<S: Source>(source: &S, index: usize, text: &str, out: &mut Out
         out.raw("}").await;
         nth += 1;
     }
-    out.raw("],").await;
+    out.raw("]").await;
 }
 
-/// `"sentiment": {label, score},`: the best class of the sequence head.
-async fn sentiment<S: Source>(source: &S, index: usize, out: &mut Out<'_, S>) {
+/// `{label, score}`: the best class of the sequence head.
+pub(super) async fn sentiment<S: Source>(source: &S, index: usize, out: &mut Out<'_, S>) {
     let scores = Scores::new(source.logits(index), source.problem(), false);
     let Some(class) = scores.best_first().next() else {
-        return;
+        return out.raw("null").await;
     };
-    out.raw("\"sentiment\":{\"label\":").await;
+    out.raw("{\"label\":").await;
     out.string(source.class_label(class)).await;
     out.raw(",\"score\":").await;
     out.float(scores.at(class)).await;
-    out.raw("},").await;
+    out.raw("}").await;
 }
 
 /// `, "start": n, "end": m` in characters.

@@ -15,6 +15,7 @@ mod body;
 mod characters;
 mod classify;
 mod hanlp;
+mod infer;
 mod ner;
 mod openai;
 mod out;
@@ -24,10 +25,12 @@ mod source;
 mod tei;
 
 pub use body::AnswerBody;
+pub use infer::json_bytes;
 pub use out::{Out, Slot};
 pub use source::{ChunkBytes, Served, Source, Stamp};
 
 use crate::wire::Shape;
+use crate::wire::oip::Encoding;
 
 /// Writes the whole answer in its shape.
 pub async fn render<S: Source>(source: &S, shape: Shape, out: &mut Out<'_, S>) {
@@ -54,6 +57,23 @@ pub async fn render<S: Source>(source: &S, shape: Shape, out: &mut Out<'_, S>) {
         } => rerank::documents(source, top, return_documents, out).await,
         Shape::Classify => classify::classes(source, out).await,
         Shape::Ner { single, ignored } => ner::entities(source, single, ignored, out).await,
+        Shape::Infer {
+            outputs,
+            dropped,
+            id,
+            encoding,
+        } => {
+            let inference = infer::Inference {
+                source,
+                outputs,
+                dropped,
+                id,
+            };
+            match encoding {
+                Encoding::Json => inference.json(out).await,
+                Encoding::Message => inference.message(out).await,
+            }
+        }
         Shape::Parse { tasks } => hanlp::document(source, tasks, out).await,
     }
 }

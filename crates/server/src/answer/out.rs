@@ -55,7 +55,10 @@ pub struct Out<'a, S: Source> {
     source: &'a S,
     chunk: Option<S::Chunk>,
     len: usize,
-    slot: Arc<Slot<S::Chunk>>,
+    /// None: what is written is only counted.
+    slot: Option<Arc<Slot<S::Chunk>>>,
+    /// Whether what is written is the inside of a JSON string.
+    quoting: bool,
 }
 
 impl<'a, S: Source> Out<'a, S> {
@@ -65,8 +68,25 @@ impl<'a, S: Source> Out<'a, S> {
             source,
             chunk: None,
             len: 0,
-            slot,
+            slot: Some(slot),
+            quoting: false,
         }
+    }
+
+    /// A writer that only counts, for formats that say how long something is before it comes. It never waits.
+    pub fn counter(source: &'a S) -> Self {
+        Out {
+            source,
+            chunk: None,
+            len: 0,
+            slot: None,
+            quoting: false,
+        }
+    }
+
+    /// What a counter has counted.
+    pub fn counted(&self) -> usize {
+        self.len
     }
 
     /// The last chunk, or `None` when nothing was written.
@@ -82,17 +102,17 @@ impl<'a, S: Source> Out<'a, S> {
 
     /// Sends the chunk at hand off and waits for the next.
     async fn turn_over(&mut self) {
+        let slot = self.slot.clone();
+        let put = |chunk| slot.as_ref().map_or(Ok(()), |slot| slot.put(chunk));
         let mut full = self.take();
         // Whoever polls the writer empties the slot first, so there is no one to wake.
-        poll_fn(
-            |_| match full.take().map_or(Ok(()), |chunk| self.slot.put(chunk)) {
-                Ok(()) => Poll::Ready(()),
-                Err(chunk) => {
-                    full = Some(chunk);
-                    Poll::Pending
-                }
-            },
-        )
+        poll_fn(|_| match full.take().map_or(Ok(()), put) {
+            Ok(()) => Poll::Ready(()),
+            Err(chunk) => {
+                full = Some(chunk);
+                Poll::Pending
+            }
+        })
         .await;
         self.chunk = Some(self.another_chunk().await);
         self.len = 0;
@@ -103,8 +123,21 @@ impl<'a, S: Source> Out<'a, S> {
         poll_fn(|cx| self.source.poll_chunk(cx)).await
     }
 
+    /// Writes bytes; inside a quotation, as JSON has them in strings.
+    pub async fn bytes(&mut self, bytes: &[u8]) {
+        if self.quoting {
+            self.escaped(bytes).await;
+        } else {
+            self.plain(bytes).await;
+        }
+    }
+
     /// Writes bytes as they are.
-    pub async fn bytes(&mut self, mut bytes: &[u8]) {
+    async fn plain(&mut self, mut bytes: &[u8]) {
+        if self.slot.is_none() {
+            self.len += bytes.len();
+            return;
+        }
         while !bytes.is_empty() {
             let room = self
                 .chunk
@@ -119,6 +152,18 @@ impl<'a, S: Source> Out<'a, S> {
             self.len += now;
             bytes = &bytes[now..];
         }
+    }
+
+    /// Begins a JSON string that holds what is written until [`Out::end_quotation`], itself JSON.
+    pub async fn begin_quotation(&mut self) {
+        self.plain(b"\"").await;
+        self.quoting = true;
+    }
+
+    /// Ends it.
+    pub async fn end_quotation(&mut self) {
+        self.quoting = false;
+        self.plain(b"\"").await;
     }
 
     /// Writes JSON as it is.
@@ -169,32 +214,56 @@ impl<'a, S: Source> Out<'a, S> {
     /// Writes a string with its quotes and escapes.
     pub async fn string(&mut self, text: &str) {
         self.raw("\"").await;
-        let mut rest = text.as_bytes();
-        while !rest.is_empty() {
-            let run = rest
-                .iter()
-                .position(|&byte| escape(byte).is_some())
-                .unwrap_or(rest.len());
-            self.bytes(&rest[..run]).await;
-            rest = &rest[run..];
-            if let Some((&byte, after)) = rest.split_first() {
-                self.escaped(byte).await;
-                rest = after;
-            }
+        for (run, escape) in escapes(text.as_bytes()) {
+            self.bytes(run).await;
+            self.bytes(escape.as_ref()).await;
         }
         self.raw("\"").await;
     }
 
-    async fn escaped(&mut self, byte: u8) {
-        match escape(byte) {
-            Some(b'u') => {
-                let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-                self.bytes(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)])
-                    .await;
-            }
-            Some(letter) => self.bytes(&[b'\\', letter]).await,
-            None => self.bytes(&[byte]).await,
+    async fn escaped(&mut self, bytes: &[u8]) {
+        for (run, escape) in escapes(bytes) {
+            self.plain(run).await;
+            self.plain(escape.as_ref()).await;
         }
+    }
+
+    /// Writes numbers as their bytes, the lowest first.
+    pub async fn floats_raw(&mut self, numbers: &[f32]) {
+        for group in numbers.chunks(16) {
+            let mut bytes = [0; 64];
+            for (to, number) in bytes.chunks_exact_mut(4).zip(group) {
+                to.copy_from_slice(&number.to_le_bytes());
+            }
+            self.bytes(&bytes[..4 * group.len()]).await;
+        }
+    }
+
+    /// Writes a number as protobuf has it: seven bits a byte, the lowest first.
+    pub async fn varint(&mut self, mut number: u64) {
+        let (mut bytes, mut len) = ([0; 10], 0);
+        loop {
+            bytes[len] = number as u8 & 0x7f;
+            number >>= 7;
+            len += 1;
+            if number == 0 {
+                break;
+            }
+            bytes[len - 1] |= 0x80;
+        }
+        self.bytes(&bytes[..len]).await;
+    }
+
+    /// Begins a field of protobuf that is `len` bytes long.
+    pub async fn begin_field(&mut self, number: u8, len: usize) {
+        self.bytes(&[number << 3 | 2]).await;
+        self.varint(len as u64).await;
+    }
+
+    /// Writes a field of protobuf that is a string or bytes.
+    pub async fn field(&mut self, number: u8, bytes: &[u8]) {
+        self.begin_field(number, bytes.len()).await;
+        self.bytes(bytes).await;
     }
 
     /// Writes little-endian `f32` as a base64 string.
@@ -217,19 +286,62 @@ impl<'a, S: Source> Out<'a, S> {
     }
 }
 
-/// The letter after the backslash that `byte` needs in a JSON string, if it needs one.
-fn escape(byte: u8) -> Option<u8> {
-    match byte {
-        b'"' => Some(b'"'),
-        b'\\' => Some(b'\\'),
-        b'\n' => Some(b'n'),
-        b'\r' => Some(b'r'),
-        b'\t' => Some(b't'),
-        0x08 => Some(b'b'),
-        0x0c => Some(b'f'),
-        0..0x20 => Some(b'u'),
-        _ => None,
+/// What a byte is in a JSON string, where it is not itself.
+#[derive(Clone, Copy)]
+struct Escape {
+    bytes: [u8; 6],
+    len: u8,
+}
+
+impl AsRef<[u8]> for Escape {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
     }
+}
+
+impl Escape {
+    const NONE: Escape = Escape {
+        bytes: [0; 6],
+        len: 0,
+    };
+
+    fn of(byte: u8) -> Option<Escape> {
+        let letter = match byte {
+            b'"' | b'\\' => byte,
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0x08 => b'b',
+            0x0c => b'f',
+            0..0x20 => {
+                let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+                let bytes = [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)];
+                return Some(Escape { bytes, len: 6 });
+            }
+            _ => return None,
+        };
+        let bytes = [b'\\', letter, 0, 0, 0, 0];
+        Some(Escape { bytes, len: 2 })
+    }
+}
+
+/// Runs of bytes that are themselves in a JSON string, each with the escape that follows.
+fn escapes(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], Escape)> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let found = rest
+            .iter()
+            .enumerate()
+            .find_map(|(place, &byte)| Some((place, Escape::of(byte)?)));
+        let (run, escape) = match found {
+            Some((place, escape)) => (&rest[..place], escape),
+            None => (rest, Escape::NONE),
+        };
+        rest = rest.get(run.len() + 1..).unwrap_or_default();
+        Some((run, escape))
+    })
 }
 
 /// One to three bytes as four digits; `to` comes filled with padding.

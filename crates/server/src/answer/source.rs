@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use plimsoll_encoder::Problem;
-use plimsoll_engine::{Answer, Chunk, Entity, TokensView};
+use plimsoll_engine::{Answer, Chunk, Entity, Span, TokensView};
 
 use crate::app::App;
 
@@ -63,6 +63,8 @@ pub trait Source: Send + Sync + 'static {
     fn decode(&self, ids: &[u32], skip_special_tokens: bool, out: &mut [u8]) -> Option<usize>;
     /// What the model is called.
     fn model_name(&self) -> &str;
+    /// A piece of the request's body, for what comes back as it was.
+    fn body(&self, span: Span) -> &[u8];
     /// The kinds of entities that it knows.
     fn entity_kinds(&self) -> &[String];
     /// What tells this answer from others.
@@ -217,6 +219,10 @@ impl Source for Served {
 
     fn model_name(&self) -> &str {
         &self.app.model_name
+    }
+
+    fn body(&self, span: Span) -> &[u8] {
+        self.answer.span(span)
     }
 
     fn entity_kinds(&self) -> &[String] {

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::start::{RUNTIME_STACK_BYTES, RUNTIME_THREADS};
 use super::{ModelArgs, StartUp, StartUpError, plan};
 use crate::app::Settings;
+use crate::http::grpc;
 use crate::net::{self, ListenError, NetSettings};
 use crate::page::Live;
 use crate::wire::analyze;
@@ -109,7 +110,7 @@ impl NetArgs {
     }
 
     /// The connections' lines of the bill.
-    pub(super) fn lines(&self, limit_bytes: usize) -> [BillLine; 3] {
+    pub(super) fn lines(&self, limit_bytes: usize) -> [BillLine; 4] {
         let settings = self.settings(limit_bytes);
         let line = |owner, count, each_bytes| BillLine {
             owner,
@@ -121,6 +122,7 @@ impl NetArgs {
             line("connections", count, net::connection_bytes(&settings)),
             line("silent connections", 1, net::SILENT_CONNECTIONS_BYTES),
             line("live page", 1, Live::BYTES),
+            line("small grpc calls", 1, grpc::CALLS_BYTES),
         ]
     }
 }

@@ -16,7 +16,15 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Paths that need no key beside the files of the page: what probes and scrapers ask for.
-const OPEN: [&str; 2] = ["/health", "/metrics"];
+const OPEN: [&str; 7] = [
+    "/health",
+    "/metrics",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/grpc.health.v1.Health/Check",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+];
 
 /// Checks the key, and gives every response the request's id, or one made up.
 pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {

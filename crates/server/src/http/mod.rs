@@ -5,7 +5,9 @@
 //! bodies are JSON whatever their `Content-Type` says.
 
 mod caching;
+pub mod grpc;
 pub mod guard;
+pub mod oip;
 pub mod openai;
 pub mod others;
 pub mod own;
@@ -21,11 +23,11 @@ use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::post;
 use http::{Method, Uri};
-use plimsoll_engine::Tasks;
+use plimsoll_engine::{Inputs, Tasks};
 
 use crate::app::App;
 use crate::page;
-use crate::wire::{Abilities, Read};
+use crate::wire::{self, Abilities, Read, WireError};
 use problem::{Family, Problem};
 
 /// A `POST` route.
@@ -36,7 +38,7 @@ pub struct Route {
     /// How its errors look.
     pub family: Family,
     /// What its body means.
-    pub read: Read,
+    pub read: Reader,
     /// The most that a request may ask for, which is what it is admitted for.
     pub tasks: fn(&Abilities) -> Tasks,
     /// What it needs the model for, in words.
@@ -45,10 +47,23 @@ pub struct Route {
     pub inputs_max: fn(&Abilities) -> usize,
 }
 
+/// What reads a body.
+#[derive(Clone, Copy)]
+pub enum Reader {
+    /// All of it is one document.
+    Whole(Read),
+    /// It may begin with JSON of the length that a header tells, with raw bytes behind.
+    Tensors(ReadTensors),
+}
+
+/// As [`Read`], told how many bytes of the body are JSON, where a header says so.
+pub type ReadTensors =
+    fn(&mut [u8], &mut Inputs<'_>, &Abilities, Option<usize>) -> Result<wire::Request, WireError>;
+
 /// All routes that take the road. The alias `/` comes on top, see [`tei::main_route`].
 pub fn routes() -> impl Iterator<Item = &'static Route> {
     let all = own::ROUTES.iter().chain(tei::ROUTES).chain(openai::ROUTES);
-    all.chain(others::ROUTES)
+    all.chain(others::ROUTES).chain([&oip::INFER, &grpc::INFER])
 }
 
 /// The whole service.
@@ -57,7 +72,8 @@ pub fn router(app: Arc<App>) -> Router {
         path: "/",
         ..*tei::main_route(&app.abilities)
     };
-    let router = routes()
+    let plain = routes().filter(|route| !route.path.contains('{') && route.family != Family::Grpc);
+    let router = plain
         .copied()
         .chain([aliased])
         .fold(Router::new(), |router, route| {
@@ -70,6 +86,8 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(own::pages())
         .merge(openai::pages())
         .merge(page::pages())
+        .merge(oip::pages())
+        .merge(grpc::routes(&app))
         .fallback(
             |uri: Uri| async move { Problem::no_route(uri.path()).into_response(Family::of(uri.path())) },
         )
@@ -81,6 +99,7 @@ pub fn router(app: Arc<App>) -> Router {
 /// What a connection gets when all places for connections are taken: health, metrics and diagnosis answer, all else is told to come again.
 pub fn reserve_router(app: Arc<App>) -> Router {
     own::pages()
+        .merge(oip::health())
         .fallback(|State(app): State<Arc<App>>, uri: Uri| async move {
             app.metrics
                 .connections_refused

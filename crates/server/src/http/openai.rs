@@ -10,8 +10,8 @@ use http::header;
 use plimsoll_engine::Tasks;
 use serde_json::{Value, json};
 
-use super::Route;
 use super::problem::{Family, Problem};
+use super::{Reader, Route};
 use crate::app::App;
 use crate::wire::{Abilities, Read, WireError, classify, openai, rerank};
 
@@ -24,7 +24,7 @@ const fn route(
     Route {
         path,
         family: Family::OpenAi,
-        read,
+        read: Reader::Whole(read),
         tasks,
         purpose,
         inputs_max: |abilities| abilities.inputs_max,

@@ -2,8 +2,8 @@
 
 use plimsoll_engine::Tasks;
 
-use super::Route;
 use super::problem::Family;
+use super::{Reader, Route};
 use crate::wire::{hanlp, ner};
 
 /// Them both.
@@ -11,7 +11,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         path: "/ner",
         family: Family::Native,
-        read: ner::read,
+        read: Reader::Whole(ner::read),
         tasks: |_| Tasks::ENTITIES,
         purpose: "named entities",
         inputs_max: |abilities| abilities.batch_max,
@@ -19,7 +19,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         path: "/parse",
         family: Family::Native,
-        read: hanlp::read,
+        read: Reader::Whole(hanlp::read),
         tasks: hanlp::tasks,
         purpose: "words",
         inputs_max: |abilities| abilities.batch_max,

@@ -10,8 +10,8 @@ use http::{StatusCode, header};
 use plimsoll_encoder::ModelInfo;
 use serde_json::{Value, json};
 
-use super::Route;
 use super::problem::{Family, Problem};
+use super::{Reader, Route};
 use crate::app::App;
 use crate::wire::analyze;
 
@@ -19,8 +19,8 @@ use crate::wire::analyze;
 pub const ROUTES: &[Route] = &[Route {
     path: "/v1/analyze",
     family: Family::Native,
-    read: analyze::read,
-    tasks: |abilities| analyze::tasks(abilities).with(plimsoll_engine::Tasks::TOKEN_COUNT),
+    read: Reader::Whole(analyze::read),
+    tasks: analyze::all_tasks,
     purpose: "analysis",
     inputs_max: |abilities| abilities.inputs_max,
 }];

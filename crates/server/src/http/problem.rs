@@ -10,13 +10,16 @@
 //! | 422 | a fault in the body, the field named |
 //! | 424 | the model has no head for the task; a stage failed |
 //! | 429 | no room now: `Retry-After` says when |
+//! | 501 | a compressed message over gRPC |
 //! | 503 | the deadline passed in the queue; the server drains |
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use plimsoll_engine::{BodyTooLong, JobError, Refusal, Shortage};
 use serde_json::{Value, json};
+use tonic::Code;
 
+use super::grpc;
 use crate::wire::WireError;
 
 /// Whose format an error takes.
@@ -26,15 +29,20 @@ pub enum Family {
     Native,
     /// OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
     OpenAi,
+    /// gRPC's: no body, a status and a message in the headers.
+    Grpc,
 }
 
 impl Family {
     /// The family that a path without a route would belong to.
     pub fn of(path: &str) -> Family {
         const OPENAI: [&str; 4] = ["/v1/embeddings", "/v1/models", "/v1/rerank", "/v1/classify"];
-        match OPENAI.iter().any(|route| path.starts_with(route)) {
-            true => Family::OpenAi,
-            false => Family::Native,
+        const GRPC: [&str; 2] = ["/inference.", "/grpc."];
+        let begins = |with: &[&str]| with.iter().any(|start| path.starts_with(start));
+        match () {
+            () if begins(&OPENAI) => Family::OpenAi,
+            () if begins(&GRPC) => Family::Grpc,
+            () => Family::Native,
         }
     }
 }
@@ -149,6 +157,9 @@ impl Problem {
 
     /// No such route.
     pub fn no_route(path: &str) -> Self {
+        if Family::of(path) == Family::Grpc {
+            return Problem::unsupported("there is no such method");
+        }
         let shown = &path[..path.floor_char_boundary(64)];
         Problem::new(
             StatusCode::NOT_FOUND,
@@ -246,6 +257,19 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, "Validation", message)
     }
 
+    /// Some resource that is there for a few requests at a time.
+    pub fn busy(what: &'static str) -> Self {
+        Problem {
+            retry_after_ms: Some(1000),
+            ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "Overloaded", what)
+        }
+    }
+
+    /// A request that its protocol allows and this server does not take.
+    pub fn unsupported(what: &'static str) -> Self {
+        Problem::new(StatusCode::NOT_IMPLEMENTED, "Validation", what)
+    }
+
     /// The model has no head for what the route does.
     pub fn cannot_do(task: &'static str) -> Self {
         WireError::CannotDo { task }.into()
@@ -268,6 +292,7 @@ impl Problem {
                 json!({"error": self.message, "error_type": self.kind}),
             ),
             Family::OpenAi => self.openai(),
+            Family::Grpc => return grpc::refusal(self.grpc_status(), &self.message, self.retry_after_ms),
         };
         let mut response = (
             status,
@@ -292,6 +317,21 @@ impl Problem {
         response
     }
 
+    /// The status code of gRPC. What was refused for now is UNAVAILABLE, which its clients try again.
+    fn grpc_status(&self) -> Code {
+        match self.status.as_u16() {
+            400 | 422 => Code::InvalidArgument,
+            401 => Code::Unauthenticated,
+            404 => Code::NotFound,
+            405 | 501 => Code::Unimplemented,
+            408 => Code::DeadlineExceeded,
+            413 => Code::ResourceExhausted,
+            424 if self.code.is_some() => Code::FailedPrecondition,
+            429 | 503 => Code::Unavailable,
+            _ => Code::Internal,
+        }
+    }
+
     fn openai(&self) -> (StatusCode, Value) {
         let status = match self.status {
             StatusCode::UNPROCESSABLE_ENTITY | StatusCode::FAILED_DEPENDENCY => StatusCode::BAD_REQUEST,
@@ -313,7 +353,12 @@ impl From<WireError> for Problem {
     fn from(error: WireError) -> Self {
         let (status, kind, code) = match error {
             WireError::Empty { .. } => (StatusCode::BAD_REQUEST, "Empty", None),
-            WireError::CannotDo { .. } => (StatusCode::FAILED_DEPENDENCY, "Backend", None),
+            WireError::CannotDo { .. } => (
+                StatusCode::FAILED_DEPENDENCY,
+                "Backend",
+                Some("task_not_supported"),
+            ),
+            WireError::UnknownVersion => (StatusCode::NOT_FOUND, "NotFound", None),
             WireError::UnknownModel => (StatusCode::NOT_FOUND, "NotFound", Some("model_not_found")),
             _ => (StatusCode::UNPROCESSABLE_ENTITY, "Validation", None),
         };

@@ -7,27 +7,30 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body::Body as _;
 use plimsoll_engine::{Answer, Ask, Job, Nanos, Refusal, Tasks, Ticket};
 use plimsoll_memory::PipelineScope;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Route;
 use super::caching::{self, Caching};
 use super::problem::Problem;
-use crate::answer::{AnswerBody, Served, Source};
+use super::{Reader, Route};
+use crate::answer::{self, AnswerBody, Served, Source};
 use crate::app::App;
 use crate::wire::{self, Shape, analyze};
 
+/// How many bytes of a body are JSON, where raw ones follow; a name of the Open Inference Protocol.
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 /// The longest refused body that is read to its end.
 const DISCARD_BYTES_MAX: u64 = 16 << 20;
 /// How long that may take.
-const DISCARD_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
 /// The least that a body of undeclared length may come to.
 const UNDECLARED_BYTES_LEAST: usize = 4096;
 
@@ -36,26 +39,54 @@ pub async fn travel(app: Arc<App>, route: Route, request: Request) -> Response {
     app.metrics.began(&route);
     let began = app.engine.now();
     let waits_to_send = request.headers().contains_key(header::EXPECT);
-    let caching = Caching::of(&app.engine, request.headers());
+    let head = Head::of(&app, request.headers());
     let mut body = request.into_body();
-    match answer(&app, &route, began, caching, &mut body).await {
+    let answered = answer(&app, &route, began, head, &mut body).await;
+    if answered.is_err() && !waits_to_send {
+        discard(&mut body).await;
+    }
+    end(&app, &route, began, answered)
+}
+
+/// Counts how a request ended, and says so to its client.
+pub(super) fn end(app: &App, route: &Route, began: Nanos, answered: Result<Response, Problem>) -> Response {
+    let took = Nanos(app.engine.now().since(began));
+    match answered {
         Ok(response) => {
-            app.metrics
-                .succeeded(&route, Nanos(app.engine.now().since(began)));
+            app.metrics.succeeded(route, took);
             response
         }
         Err(problem) => {
             app.metrics.failed(problem.kind());
-            let took = Nanos(app.engine.now().since(began));
             problem
                 .refusal()
                 .into_iter()
                 .for_each(|reason| app.metrics.refused(reason, took));
-            if !waits_to_send {
-                discard(&mut body).await;
-            }
             problem.into_response(route.family)
         }
+    }
+}
+
+/// What the headers of a request say.
+pub(super) struct Head {
+    pub(super) caching: Caching,
+    /// From the body's last byte to the finished answer.
+    pub(super) timeout: Duration,
+    /// The bytes of the body that are JSON, where raw ones follow.
+    json_bytes: Option<usize>,
+}
+
+impl Head {
+    pub(super) fn of(app: &App, headers: &HeaderMap) -> Result<Head, Problem> {
+        let json_bytes = headers.get(JSON_LENGTH).map(|length| {
+            let length = length.to_str().ok().and_then(|length| length.parse().ok());
+            length.ok_or(Problem::bad_header(&JSON_LENGTH, "expected a whole number"))
+        });
+        Ok(Head {
+            caching: Caching::of(&app.engine, headers)?,
+            timeout: app.settings.request_timeout,
+            json_bytes: json_bytes.transpose()?,
+        })
     }
 }
 
@@ -63,17 +94,28 @@ async fn answer(
     app: &Arc<App>,
     route: &Route,
     began: Nanos,
-    caching: Result<Caching, Problem>,
+    head: Result<Head, Problem>,
     body: &mut Body,
 ) -> Result<Response, Problem> {
-    let caching = caching?;
+    let head = head?;
     let declared_bytes = body
         .size_hint()
         .exact()
         .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     let ticket = admit(app, route, declared_bytes).await?;
     let ticket = receive(app, ticket, body, declared_bytes).await?;
-    let (shape, job) = submit(app, route, caching, ticket)?;
+    work(app, route, &head, began, ticket).await
+}
+
+/// What follows once the body is there.
+pub(super) async fn work(
+    app: &Arc<App>,
+    route: &Route,
+    head: &Head,
+    began: Nanos,
+    ticket: Ticket,
+) -> Result<Response, Problem> {
+    let (shape, job) = submit(app, route, head, ticket)?;
     let answer = counted(job).await?;
     respond(app, shape, began, answer).await
 }
@@ -101,7 +143,11 @@ async fn discard(body: &mut Body) {
 
 /// Reserves the request's worst case, before a byte of its body is read (so also before `100 Continue` is sent). A length that nobody
 /// declared is priced as the longest that could ever fit.
-async fn admit(app: &App, route: &Route, declared_bytes: Option<usize>) -> Result<Ticket, Problem> {
+pub(super) async fn admit(
+    app: &App,
+    route: &Route,
+    declared_bytes: Option<usize>,
+) -> Result<Ticket, Problem> {
     let tasks = (route.tasks)(&app.abilities);
     if !app.abilities.tasks.has(tasks) {
         return Err(Problem::cannot_do(route.purpose));
@@ -125,7 +171,7 @@ async fn admit(app: &App, route: &Route, declared_bytes: Option<usize>) -> Resul
 
 async fn admit_as(app: &App, ask: Ask) -> Result<Ticket, Refusal> {
     let mut admission = app.engine.admit(ask);
-    let wait = std::time::Duration::from_nanos(admission.wait().0);
+    let wait = Duration::from_nanos(admission.wait().0);
     match timeout(wait, counted(&mut admission)).await {
         Ok(admitted) => admitted,
         Err(_) => Err(admission.give_up()),
@@ -133,7 +179,7 @@ async fn admit_as(app: &App, ask: Ask) -> Result<Ticket, Refusal> {
 }
 
 /// Reads the body into the ticket's slot.
-async fn receive(
+pub(super) async fn receive(
     app: &App,
     mut ticket: Ticket,
     body: &mut Body,
@@ -163,9 +209,12 @@ async fn receive(
 }
 
 /// Reads what the body asks for and hands it to the workers.
-fn submit(app: &App, route: &Route, caching: Caching, mut ticket: Ticket) -> Result<(Shape, Job), Problem> {
+fn submit(app: &App, route: &Route, head: &Head, mut ticket: Ticket) -> Result<(Shape, Job), Problem> {
     let scope = PipelineScope::enter();
-    let read = ticket.parse(|body, inputs| (route.read)(body, inputs, &app.abilities));
+    let read = ticket.parse(|body, inputs| match route.read {
+        Reader::Whole(read) => read(body, inputs, &app.abilities),
+        Reader::Tensors(read) => read(body, inputs, &app.abilities, head.json_bytes),
+    });
     let request: wire::Request = match read {
         Ok(request) => request,
         Err(error) => {
@@ -173,12 +222,12 @@ fn submit(app: &App, route: &Route, caching: Caching, mut ticket: Ticket) -> Res
             return Err(error.into());
         }
     };
-    let timeout_ns = u64::try_from(app.settings.request_timeout.as_nanos()).unwrap_or(u64::MAX);
+    let timeout_ns = u64::try_from(head.timeout.as_nanos()).unwrap_or(u64::MAX);
     let deadline = app.engine.now().after(Nanos(timeout_ns));
     let session = request
         .session
         .map(|name| app.engine.session(&ticket.body()[name.range()]));
-    let options = caching.apply(request.options, session);
+    let options = head.caching.apply(request.options, session);
     Ok((request.shape, app.engine.submit(ticket, options, deadline)))
 }
 
@@ -193,11 +242,22 @@ async fn respond(app: &Arc<App>, shape: Shape, began: Nanos, answer: Answer) -> 
     let counts = Counts::of(&served);
     app.metrics.answered(&counts, served.answer().timings());
     let (timings, cached) = (served.answer().timings(), served.answer().cache());
+    let json_bytes = {
+        let _counted = PipelineScope::enter();
+        answer::json_bytes(&served, shape)
+    };
     let body = Body::new(AnswerBody::start(served, shape).await);
     let mut response = Response::new(body);
     let total = Nanos(app.engine.now().since(began));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let content_type = match json_bytes {
+        Some(_) => "application/octet-stream",
+        None => "application/json",
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(bytes) = json_bytes {
+        headers.insert(JSON_LENGTH, HeaderValue::from(bytes));
+    }
     headers.insert("x-compute-type", HeaderValue::from_static("cpu"));
     let mut number = |name: &'static str, value: u64| drop(headers.insert(name, HeaderValue::from(value)));
     number("x-compute-time", total.0 / 1_000_000);

@@ -2,8 +2,8 @@
 
 use plimsoll_engine::Tasks;
 
-use super::Route;
 use super::problem::Family;
+use super::{Reader, Route};
 use crate::wire::{Abilities, Read, tei};
 
 const fn route(
@@ -15,7 +15,7 @@ const fn route(
     Route {
         path,
         family: Family::Native,
-        read,
+        read: Reader::Whole(read),
         tasks,
         purpose,
         // The batch, and the text that it is compared with.

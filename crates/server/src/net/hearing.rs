@@ -14,7 +14,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// What begins a probe.
-const PROBES: [&[u8]; 3] = [b"GET /health ", b"GET /metrics ", b"GET /info "];
+const PROBES: [&[u8]; 4] = [
+    b"GET /health ",
+    b"GET /metrics ",
+    b"GET /info ",
+    b"GET /v2/health/",
+];
 /// Connections that have not spoken.
 const SILENT_MAX: usize = 64;
 /// How long they may be silent.

@@ -30,6 +30,11 @@ pub fn tasks(abilities: &Abilities) -> Tasks {
     able.fold(Tasks::NONE, Tasks::with)
 }
 
+/// The same, and what every answer says of the tokens: what a request is admitted for.
+pub fn all_tasks(abilities: &Abilities) -> Tasks {
+    tasks(abilities).with(Tasks::TOKEN_COUNT)
+}
+
 /// The task that goes by this name.
 pub fn task(name: &str) -> Option<Tasks> {
     NAMES

@@ -8,6 +8,7 @@
 //! | own (`/v1/analyze`) | refused by name | [`Abilities::inputs_max`] | [`analyze`] |
 //! | text-embeddings-inference | ignored, as it does | [`Abilities::batch_max`] | [`tei`] |
 //! | OpenAI, with `/v1/rerank` and `/v1/classify` beside | ignored, as it does | [`Abilities::inputs_max`] | [`openai`], [`rerank`], [`classify`] |
+//! | Open Inference Protocol, JSON and protobuf | ignored | [`Abilities::inputs_max`] | [`oip`] |
 //! | Hugging Face's `/ner` | ignored | [`Abilities::batch_max`] | [`ner`] |
 //! | HanLP's `/parse` | ignored | [`Abilities::batch_max`] | [`hanlp`] |
 
@@ -16,12 +17,14 @@ use std::fmt;
 use plimsoll_engine::{Inputs, JobOptions, PromptId, Span, Tasks};
 
 use crate::json::{ErrorKind, JsonError};
+use oip::{Encoding, Fault, Outputs};
 
 pub mod analyze;
 mod body;
 pub mod classify;
 pub mod hanlp;
 pub mod ner;
+pub mod oip;
 pub mod openai;
 pub mod rerank;
 pub mod tei;
@@ -75,7 +78,7 @@ impl Request {
 }
 
 /// The shape of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape {
     /// `/v1/analyze`.
     Analyze {
@@ -134,6 +137,17 @@ pub enum Shape {
         /// Which of [`Abilities::entities`] are left out, by their bits.
         ignored: u128,
     },
+    /// An inference of the Open Inference Protocol.
+    Infer {
+        /// Its output tensors.
+        outputs: Outputs,
+        /// What was asked for beside them and is left out, because memory is short.
+        dropped: Tasks,
+        /// The request's name for itself, where it lies.
+        id: Option<Span>,
+        /// How they are laid down.
+        encoding: Encoding,
+    },
     /// `/parse`.
     Parse {
         /// Words, entities, or both.
@@ -149,6 +163,17 @@ impl Shape {
                 tasks: tasks.without(left_out),
                 dropped: left_out,
                 single,
+            },
+            Shape::Infer {
+                outputs,
+                id,
+                encoding,
+                ..
+            } => Shape::Infer {
+                outputs: outputs.without(left_out),
+                dropped: left_out,
+                id,
+                encoding,
             },
             Shape::Parse { tasks } => Shape::Parse {
                 tasks: tasks.without(left_out),
@@ -192,8 +217,26 @@ pub enum WireError {
         /// What to do instead.
         instead: &'static str,
     },
+    /// A tensor of the Open Inference Protocol.
+    Tensor {
+        /// `inputs` or `outputs`.
+        field: &'static str,
+        /// Which of them.
+        place: usize,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// Tensors that are sent raw take more or fewer bytes than there are, or are more or fewer than the inputs.
+    RawBytes,
+    /// It is not the protobuf message that the method takes.
+    Message {
+        /// The byte at which that was noticed.
+        offset: usize,
+    },
     /// Another model than the one that is served.
     UnknownModel,
+    /// Another version than the one there is.
+    UnknownVersion,
     /// A prompt that the model does not have.
     UnknownPrompt,
     /// More dimensions than the model has, or none.
@@ -223,7 +266,10 @@ impl WireError {
                 .next()
                 .filter(|field| !field.is_empty()),
             WireError::Empty { field } | WireError::TooMany { field, .. } => Some(field),
-            WireError::CannotDo { .. } => None,
+            WireError::CannotDo { .. } | WireError::Message { .. } => None,
+            WireError::Tensor { field, .. } => Some(field),
+            WireError::RawBytes => Some("inputs"),
+            WireError::UnknownVersion => Some("model_version"),
             WireError::NotServed { field, .. } => Some(field),
             WireError::UnknownModel => Some("model"),
             WireError::UnknownPrompt => Some("prompt_name"),
@@ -251,6 +297,16 @@ impl fmt::Display for WireError {
                 write!(f, "the loaded model cannot do {task}: it has no head for it")
             }
             WireError::NotServed { field, instead } => write!(f, "{field}: not served here; {instead}"),
+            WireError::Tensor { field, place, fault } => write!(f, "{field}[{place}]: {}", fault.text()),
+            WireError::RawBytes => {
+                f.write_str("inputs: the raw bytes of the tensors are not those that the request declares")
+            }
+            WireError::Message { offset } => {
+                write!(f, "body: not the message that is expected (byte {offset})")
+            }
+            WireError::UnknownVersion => {
+                write!(f, "model_version: there is version {} alone", oip::MODEL_VERSION)
+            }
             WireError::UnknownModel => f.write_str("model: no such model is served"),
             WireError::UnknownPrompt => f.write_str("prompt_name: the model has no such prompt"),
             WireError::Dimensions { dimensions_max } => {
