@@ -13,6 +13,7 @@ pub mod json;
 pub mod metrics;
 pub mod model;
 pub mod net;
+pub mod openapi;
 pub mod page;
 pub mod tune;
 pub mod twin;

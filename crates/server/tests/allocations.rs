@@ -44,7 +44,7 @@ fn mixed(number: usize) -> (&'static str, Value) {
         12 => ("/parse", json!({"text": texts})),
         13 => ("/v2/models/tiny/infer", {
             let input = json!({"name": "text", "datatype": "BYTES", "shape": [texts.len()], "data": texts});
-            json!({"id": "7", "inputs": [input], "parameters": {"binary_data_output": number % 2 == 0}})
+            json!({"id": "7", "inputs": [input], "parameters": {"binary_data_output": number.is_multiple_of(2)}})
         }),
         _ => ("/embed", json!({"inputs": [text, number]})),
     }

@@ -45,6 +45,12 @@ fn a_ranking_agrees_with_rerank_and_is_cut_to_the_best() {
     let best = post(&server, "/v1/rerank", body);
     assert_eq!(best["results"].as_array().unwrap().len(), 2);
     assert_ne!(best["id"], ranked["id"]);
+    let cohere = post(
+        &server,
+        "/v2/rerank",
+        json!({"query": "a b", "documents": texts, "top_n": 2}),
+    );
+    assert_eq!(cohere["results"], best["results"]);
 
     for (body, field) in [
         (json!({"query": "a", "documents": []}), "documents"),

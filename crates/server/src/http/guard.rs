@@ -15,10 +15,13 @@ use crate::page;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over.
 const REQUEST_ID_BYTES_MAX: usize = 128;
-/// Paths that need no key beside the files of the page: what probes and scrapers ask for.
-const OPEN: [&str; 7] = [
+/// Paths that need no key beside the files of the page: what probes and scrapers ask for, and what every such server says of itself.
+const OPEN: [&str; 10] = [
     "/health",
     "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/docs/rapidoc.js",
     "/v2/health/live",
     "/v2/health/ready",
     "/grpc.health.v1.Health/Check",

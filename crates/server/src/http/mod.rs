@@ -5,6 +5,7 @@
 //! bodies are JSON whatever their `Content-Type` says.
 
 mod caching;
+mod docs;
 pub mod grpc;
 pub mod guard;
 pub mod oip;
@@ -87,6 +88,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(openai::pages())
         .merge(page::pages())
         .merge(oip::pages())
+        .merge(docs::pages())
         .merge(grpc::routes(&app))
         .fallback(
             |uri: Uri| async move { Problem::no_route(uri.path()).into_response(Family::of(uri.path())) },

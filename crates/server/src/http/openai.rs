@@ -40,6 +40,8 @@ pub const ROUTES: &[Route] = &[
         "embedding",
     ),
     route("/v1/rerank", rerank::read, |_| Tasks::CLASSES, "reranking"),
+    // Cohere's clients of today.
+    route("/v2/rerank", rerank::read, |_| Tasks::CLASSES, "reranking"),
     route(
         "/v1/classify",
         classify::read,

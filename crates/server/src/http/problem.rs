@@ -36,7 +36,13 @@ pub enum Family {
 impl Family {
     /// The family that a path without a route would belong to.
     pub fn of(path: &str) -> Family {
-        const OPENAI: [&str; 4] = ["/v1/embeddings", "/v1/models", "/v1/rerank", "/v1/classify"];
+        const OPENAI: [&str; 5] = [
+            "/v1/embeddings",
+            "/v1/models",
+            "/v1/rerank",
+            "/v2/rerank",
+            "/v1/classify",
+        ];
         const GRPC: [&str; 2] = ["/inference.", "/grpc."];
         let begins = |with: &[&str]| with.iter().any(|start| path.starts_with(start));
         match () {
