@@ -1,5 +1,8 @@
-//! What the fuzz targets share: a tokenizer is driven over any text and its answer held against what must always be true.
+//! What the fuzz targets share: a tokenizer is driven over any text and its answer held against what must always be true; so is a server.
 
+mod road;
+
+pub use road::Road;
 use plimsoll_text::{EncodeOptions, TokenSlots, Tokenizer, Truncation};
 
 /// Encodes whatever `data` holds as text, under options taken from its first bytes, and checks the answer.

@@ -62,6 +62,28 @@ pub fn document() -> Value {
     })
 }
 
+/// The document as it is kept: a line for each method and each schema, so that a change shows as one.
+pub fn text() -> String {
+    let mut text = String::new();
+    write(&document(), 3, &mut text);
+    text.push('\n');
+    text
+}
+
+fn write(value: &Value, depth: usize, text: &mut String) {
+    let Some(fields) = value.as_object().filter(|_| depth > 0) else {
+        return text.push_str(&value.to_string());
+    };
+    text.push('{');
+    for (place, (name, value)) in fields.iter().enumerate() {
+        text.push_str(if place == 0 { "\n" } else { ",\n" });
+        text.push_str(&Value::from(&**name).to_string());
+        text.push(':');
+        write(value, depth - 1, text);
+    }
+    text.push_str("\n}");
+}
+
 const TAGS: [(&str, &str); 6] = [
     ("analyze", "All of a text from one pass."),
     ("text-embeddings-inference", "As that server has them."),
