@@ -288,10 +288,12 @@ const SHAPES: [Shape; 17] = [
     Shape::Predict {
         single: false,
         raw_scores: true,
+        top: usize::MAX,
     },
     Shape::Predict {
         single: true,
         raw_scores: false,
+        top: usize::MAX,
     },
     Shape::Rerank {
         raw_scores: true,
@@ -457,6 +459,7 @@ fn classes_and_texts_come_best_first() {
     let raw = value(Shape::Predict {
         single: false,
         raw_scores: true,
+        top: usize::MAX,
     });
     assert_eq!(
         raw[0],

@@ -99,6 +99,9 @@ fn classes_agree_with_predict() {
     assert_eq!(classes["data"][0]["num_classes"], 2);
     let probs = classes["data"][0]["probs"].as_array().unwrap();
     assert!(probs.contains(&native[0]["score"]) && probs.contains(&native[1]["score"]));
+    // Hugging Face's client takes one text for a batch of one.
+    let body = json!({"inputs": "a b c", "parameters": {"top_k": 1, "function_to_apply": null}});
+    assert_eq!(post(&server, "/predict", body), json!([[native[0]]]));
     let single = post(&server, "/v1/classify", json!({"input": "x"}));
     assert_eq!(single["data"][0]["probs"], classes["data"][1]["probs"]);
     server.assert_empty();

@@ -42,7 +42,11 @@ pub async fn render<S: Source>(source: &S, shape: Shape, out: &mut Out<'_, S>) {
         } => analyze::results(source, tasks, dropped, single, out).await,
         Shape::Embed => tei::embed(source, out).await,
         Shape::EmbedAll => tei::embed_all(source, out).await,
-        Shape::Predict { single, raw_scores } => tei::predict(source, single, raw_scores, out).await,
+        Shape::Predict {
+            single,
+            raw_scores,
+            top,
+        } => tei::predict(source, single, raw_scores, top, out).await,
         Shape::Rerank {
             raw_scores,
             return_text,

@@ -29,7 +29,13 @@ pub(super) async fn embed_all<S: Source>(source: &S, out: &mut Out<'_, S>) {
 }
 
 /// `[{score, label}]`, best first; nested for a batch.
-pub(super) async fn predict<S: Source>(source: &S, single: bool, raw_scores: bool, out: &mut Out<'_, S>) {
+pub(super) async fn predict<S: Source>(
+    source: &S,
+    single: bool,
+    raw_scores: bool,
+    top: usize,
+    out: &mut Out<'_, S>,
+) {
     if !single {
         out.raw("[").await;
     }
@@ -37,7 +43,7 @@ pub(super) async fn predict<S: Source>(source: &S, single: bool, raw_scores: boo
         out.comma(index).await;
         let scores = Scores::new(source.logits(index), source.problem(), raw_scores);
         out.raw("[").await;
-        for (place, class) in scores.best_first().enumerate() {
+        for (place, class) in scores.best_first().take(top).enumerate() {
             out.comma(place).await;
             out.raw("{\"score\":").await;
             out.float(scores.at(class)).await;

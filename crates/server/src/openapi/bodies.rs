@@ -118,6 +118,11 @@ fn predict() -> Description {
             with_cutting(json!({
                 "inputs": {"anyOf": [reference("Text"), one, {"type": "array", "items": one, "minItems": 1}]},
                 "raw_scores": nullable("boolean"),
+                "parameters": {
+                    "type": ["object", "null"],
+                    "description": "As Hugging Face's client sends them; one input is then answered as a batch of one.",
+                    "properties": {"top_k": {"type": ["integer", "null"], "minimum": 1}, "function_to_apply": {"enum": ["none", null]}},
+                },
             })),
         ),
         example: json!({"inputs": [["I like it."], ["I do not."]]}),
@@ -161,7 +166,7 @@ fn similarity() -> Description {
 }
 
 fn tokenize() -> Description {
-    let offset = json!({"type": ["integer", "null"], "description": "In bytes, as that server gives them."});
+    let offset = json!({"anyOf": [{"type": "integer"}, {"type": "null"}], "description": "In bytes, as that server gives them."});
     let token = object(json!({
         "id": count(), "text": {"type": "string"}, "special": {"type": "boolean"}, "start": offset, "stop": offset,
     }));
@@ -280,7 +285,7 @@ fn ner() -> Description {
 fn parse() -> Description {
     let task = json!({"enum": ["tok", "tok/fine", "ner", "ner/msra"]});
     let tasks = json!({"anyOf": [task, {"type": "array", "items": task}, {"type": "null"}]});
-    let place = json!({"type": ["integer", "null"]});
+    let place = json!({"anyOf": [{"type": "integer"}, {"type": "null"}]});
     let entity = json!({"type": "array", "prefixItems": [{"type": "string"}, {"type": "string"}, place, place], "minItems": 4, "maxItems": 4});
     Description {
         summary: "Words and entities of sentences, as HanLP has them: entities by the words that they cover.",

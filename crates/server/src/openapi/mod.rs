@@ -246,7 +246,7 @@ fn schemas() -> Value {
             "description": "A text or a list of texts.",
             "anyOf": [reference("Text"), {"type": "array", "minItems": 1, "items": reference("Text")}],
         },
-        "Vector": {"type": "array", "items": {"type": ["number", "null"]}},
+        "Vector": {"type": "array", "items": {"anyOf": [{"type": "number"}, {"type": "null"}]}},
         "Entity": object(json!({
             "label": {"type": "string"}, "text": {"type": "string"}, "start": count(), "end": count(), "score": {"type": "number"},
         })),

@@ -40,7 +40,7 @@ fn infer() -> Description {
             "name": {"enum": outputs},
             "shape": shape(),
             "datatype": {"enum": datatypes},
-            "data": list(json!({"type": ["number", "string", "boolean", "null"]})),
+            "data": list(json!({})),
             "parameters": {"type": "object"},
         }),
     );

@@ -73,6 +73,19 @@ impl<'a, 'b> Body<'a, 'b> {
         })
     }
 
+    /// A whole number of at least 1.
+    pub(super) fn count(&mut self) -> Result<usize, WireError> {
+        let place = self.reader.mark();
+        match self.reader.u32()? {
+            0 => {
+                self.reader.go_to(place);
+                let expected = "a whole number of at least 1";
+                Err(self.reader.error(ErrorKind::BadValue { expected }).into())
+            }
+            count => Ok(count as usize),
+        }
+    }
+
     /// A text that is not empty.
     pub(super) fn text(&mut self) -> Result<plimsoll_engine::Span, WireError> {
         let span = self.reader.string()?;

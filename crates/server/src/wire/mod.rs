@@ -99,6 +99,8 @@ pub enum Shape {
         single: bool,
         /// Logits instead of probabilities.
         raw_scores: bool,
+        /// No more classes than so many, best first.
+        top: usize,
     },
     /// `/rerank`.
     Rerank {

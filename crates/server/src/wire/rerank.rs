@@ -4,7 +4,7 @@ use plimsoll_engine::{Inputs, JobOptions, Tasks};
 
 use super::body::{Body, overflow};
 use super::{Abilities, Request, Shape, WireError};
-use crate::json::{ErrorKind, Kind, Unknown};
+use crate::json::{Kind, Unknown};
 
 /// Reads `{model?, query, documents, top_n?, return_documents = false}`, where a document is a string or `{"text": string}`; other fields are
 /// ignored.
@@ -24,7 +24,7 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
     body.model(model, abilities)?;
     let shape = Shape::Documents {
         top: match body.optional(top)? {
-            true => top_of(&mut body)?,
+            true => body.count()?,
             false => usize::MAX,
         },
         return_documents: body.flag(return_documents, false)?,
@@ -47,18 +47,6 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
         ..JobOptions::new(Tasks::CLASSES)
     };
     Ok(Request::new(options, shape))
-}
-
-fn top_of(body: &mut Body<'_, '_>) -> Result<usize, WireError> {
-    let place = body.reader.mark();
-    match body.reader.u32()? {
-        0 => {
-            body.reader.go_to(place);
-            let expected = "a whole number of at least 1";
-            Err(body.reader.error(ErrorKind::BadValue { expected }).into())
-        }
-        top => Ok(top as usize),
-    }
 }
 
 /// `"a"` or `{"text": "a"}`.

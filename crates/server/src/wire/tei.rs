@@ -79,7 +79,8 @@ pub fn embed_all(
 }
 
 /// Reads `/predict`: `{inputs, raw_scores = false, truncate?, truncation_direction?}`, where `inputs` is a text, a pair `["a", "b"]`, or a
-/// batch of them, each in its own array.
+/// batch of them, each in its own array. With `parameters?: {top_k?, function_to_apply?: "none"}`, as Hugging Face's client sends them, one input is
+/// answered as a batch of one.
 ///
 /// # Errors
 /// As [`embed`].
@@ -90,20 +91,44 @@ pub fn predict(
 ) -> Result<Request, WireError> {
     abilities.need(Tasks::CLASSES, "sequence classification")?;
     let mut body = Body::new(bytes, inputs, "inputs", abilities.batch_max);
-    let names = ["inputs", "raw_scores", "truncate", "truncation_direction"];
-    let [texts, raw_scores, truncate, direction] = body.reader.fields(names, Unknown::Ignore)?;
+    let names = [
+        "inputs",
+        "raw_scores",
+        "truncate",
+        "truncation_direction",
+        "parameters",
+    ];
+    let [texts, raw_scores, truncate, direction, parameters] = body.reader.fields(names, Unknown::Ignore)?;
     body.reader.end()?;
     let texts = body.must(texts, "inputs")?;
-    let raw_scores = body.flag(raw_scores, false)?;
+    let mut raw_scores = body.flag(raw_scores, false)?;
     let overflow = cutting(&mut body, truncate, direction, abilities)?;
+    let mut top = usize::MAX;
+    let as_batch = body.optional(parameters)?;
+    if as_batch {
+        let [top_k, function] = body
+            .reader
+            .fields(["top_k", "function_to_apply"], Unknown::Ignore)?;
+        if body.optional(top_k)? {
+            top = body.count()?;
+        }
+        raw_scores |= body.optional(function)? && body.word(["none"], r#""none""#)? == 0;
+    }
     body.reader.go_to(texts);
-    let single = predict_inputs(&mut body)?;
+    let single = predict_inputs(&mut body)? && !as_batch;
     let options = JobOptions {
         overflow,
         prompt: abilities.class_prompt(),
         ..JobOptions::new(Tasks::CLASSES)
     };
-    Ok(Request::new(options, Shape::Predict { single, raw_scores }))
+    Ok(Request::new(
+        options,
+        Shape::Predict {
+            single,
+            raw_scores,
+            top,
+        },
+    ))
 }
 
 /// Whether it was one input and not a batch.
