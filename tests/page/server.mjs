@@ -18,8 +18,8 @@ export async function serve(...flags) {
     child.on("error", failed);
     child.on("exit", () => failed(new Error(said)));
   });
-  const stop = () => new Promise((stopped) => child.once("exit", (code) => stopped(code)) && child.kill("SIGTERM"));
-  return { url, stop };
+  const stop = () => new Promise((stopped) => child.once("exit", stopped) && child.kill("SIGTERM"));
+  return { url, pid: child.pid, stop };
 }
 
 /** Sends requests from so many clients until it is stopped; counts answers by status. */
