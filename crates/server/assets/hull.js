@@ -41,7 +41,7 @@ export class Hull {
     const narrow = width < 560;
     const height = narrow ? 190 : 250; // of the scale from 0 to 100%
     const ship = { width: narrow ? 128 : 236 };
-    ship.left = width - ship.width - (narrow ? 34 : 84);
+    ship.left = width - ship.width - (narrow ? 48 : 84);
     Object.assign(this, { width, height, ship, narrow });
     const svg = this.svg;
     svg.replaceChildren();
@@ -128,7 +128,8 @@ export class Hull {
     this.water.setAttribute("d", `${curve}H${width}V${bed}H${first}Z`);
     this.surface.setAttribute("d", `${curve}H${width}`);
     this.front.setAttribute("d", `M${ship.left - 4} ${now}H${ship.left + ship.width + 4}V${this.y(0)}H${ship.left - 4}Z`);
-    const says = `${(level.at(-1) / 10).toFixed(level.at(-1) < 100 ? 1 : 0)}%`;
+    const percent = level.at(-1) / 10;
+    const says = `${percent.toFixed(percent > 0 && percent < 10 ? 1 : 0)}%`;
     this.now.textContent = says;
     this.now.setAttribute("x", width);
     this.now.setAttribute("y", now - 8);

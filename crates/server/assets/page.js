@@ -30,7 +30,7 @@ const LAYERS = [
   ["Their tables", ["request table", "length histogram", "pool tables", "cache tables"]],
   ["Hidden states (L3)", ["hidden states", "text scratch", "batch tables"]],
   ["Model", ["weights"]],
-  ["Connections", ["connections", "silent connections", "live page"]],
+  ["Connections", ["connections", "silent connections", "live page", "small grpc calls"]],
   ["Process", null],
 ];
 
