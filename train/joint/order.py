@@ -17,11 +17,12 @@ class Order:
 
     def batches(self, items, seed):
         """Batches of item indices: all difficult ones, and of the easy ones a share drawn by the seed. What the teacher answered stands
-        together: similarities of few texts have no order to learn."""
+        together, since similarities of few texts have no order to learn, and may come several times."""
         drawn = np.random.default_rng(seed).random(len(items)) < self.plan.easy_share
         chosen = np.flatnonzero((self.difficulty >= self.plan.easy_below) | drawn)
         taught = np.array([items[i].taught for i in chosen])
-        batches = [part[batch] for part in (chosen[taught], chosen[~taught]) for batch in self._by_length(items, part, seed)]
+        parts = [chosen[taught]] * self.plan.taught_times + [chosen[~taught]]
+        batches = [part[batch] for number, part in enumerate(parts) for batch in self._by_length(items, part, seed + number)]
         random.Random(seed).shuffle(batches)
         return batches
 

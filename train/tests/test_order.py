@@ -9,6 +9,9 @@ ROWS = [
 ]
 
 
+PLAN = trainer.Plan(easy_share=1.0, batch_tokens=64, taught_times=2)
+
+
 def chosen(order, found, seed):
     return sorted(int(i) for batch in order.batches(found, seed) for i in batch)
 
@@ -29,9 +32,9 @@ def test_what_is_taught_stands_together():
     found = items.encoded(ROWS * 20, 16, lambda text: "")
     for item in found[:30]:
         item.taught = True
-    batches = Order(found, trainer.Plan(easy_share=1.0, batch_tokens=64)).batches(found, 3)
-    assert sorted(i for batch in batches for i in batch) == list(range(60))
+    batches = Order(found, PLAN).batches(found, 3)
+    assert sorted(i for batch in batches for i in batch) == sorted([*range(30), *range(60)])
     assert all(len({found[i].taught for i in batch}) == 1 for batch in batches)
     assert all(len({len(found[i].pieces.ids) for i in batch}) == 1 for batch in batches)
-    assert [batch.tolist() for batch in Order(found, trainer.Plan(easy_share=1.0, batch_tokens=64)).batches(found, 3)] == [b.tolist() for b in batches]
+    assert [batch.tolist() for batch in Order(found, PLAN).batches(found, 3)] == [b.tolist() for b in batches]
     assert np.concatenate(batches).tolist() != sorted(np.concatenate(batches).tolist())
