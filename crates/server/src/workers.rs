@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use plimsoll_engine::{Engine, StartError, Turn, Worker};
 use plimsoll_memory::alloc;
+use rustix::process::{getpriority_process, setpriority_process};
 
 use crate::metrics::Metrics;
 
@@ -15,6 +16,8 @@ use crate::metrics::Metrics;
 pub const STACK_BYTES: usize = 256 * 1024;
 /// How long an idle worker sleeps before it looks whether it should stop.
 const NAP: Duration = Duration::from_millis(100);
+/// How much nicer a worker is than the threads that move bytes: a refusal must not wait for a forward pass.
+const NICER_BY: i32 = 5;
 /// After so many naps in a row its arenas go back to the system.
 const NAPS_BEFORE_REST: u32 = 30;
 
@@ -74,6 +77,7 @@ impl Drop for Workers {
 }
 
 fn run(engine: &Engine, mut worker: Worker, stop: &AtomicBool, metrics: impl Fn(Turn)) {
+    be_nice();
     alloc::seal();
     let mut naps = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -90,6 +94,12 @@ fn run(engine: &Engine, mut worker: Worker, stop: &AtomicBool, metrics: impl Fn(
         engine.wait_for_work(NAP);
     }
     alloc::unseal();
+}
+
+/// Lets the threads that move bytes go first. On Linux niceness is a thread's own.
+fn be_nice() {
+    // A system that refuses runs all threads alike.
+    let _ = getpriority_process(None).and_then(|now| setpriority_process(None, now + NICER_BY));
 }
 
 /// Records passes.

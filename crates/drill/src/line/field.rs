@@ -69,6 +69,8 @@ pub struct Overload {
     pub peak_per_second: f64,
     /// Answers a second with ten times the clients.
     pub overload_per_second: f64,
+    /// What was asked for a second then, answered or refused.
+    pub offered_per_second: f64,
 }
 
 impl Tally {

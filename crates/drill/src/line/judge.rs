@@ -278,6 +278,7 @@ mod tests {
             clients: 8,
             peak_per_second: 100.0,
             overload_per_second: 94.0,
+            offered_per_second: 1000.0,
         });
         facts.refusal_server_s = Some(0.002);
         facts.tally.refusal_us = vec![1, 6000];

@@ -8,6 +8,7 @@
 pub mod attacks;
 pub mod cgroup;
 pub mod client;
+pub mod cores;
 pub mod corpus;
 pub mod field;
 pub mod health;

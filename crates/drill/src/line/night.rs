@@ -12,6 +12,7 @@ use tokio::task::LocalSet;
 use super::attacks::Attack;
 use super::cgroup::{Counters, Group, Reading};
 use super::client::{Client, post};
+use super::cores::Split;
 use super::corpus;
 use super::field::Field;
 use super::health::Prober;
@@ -32,17 +33,20 @@ const SETTLED_AFTER: [&str; 2] = ["overload", "everything"];
 /// Requests before the first reading, so that what is built once is there.
 const WARM_UP: [usize; 4] = [1, 30, 400, 4000];
 
-/// A server and its group; made anew when the server is killed.
+/// A server and its group; made anew when the server is killed, and for an attack that wants it on cores of its own.
 pub(super) struct Night<'a> {
     options: &'a Options,
     scratch: &'a Scratch,
     bill: Bill,
     run: Run,
     runtime: Runtime,
+    split: Option<Split>,
     stage: Option<Stage>,
 }
 
 struct Stage {
+    /// Whether the server has cores of its own.
+    apart: bool,
     server: Server,
     group: Arc<Group>,
     idle: Reading,
@@ -61,16 +65,19 @@ impl<'a> Night<'a> {
             bill,
             run,
             runtime: Builder::new_current_thread().enable_all().build()?,
+            split: Split::new()?,
             stage: None,
         })
     }
 
     /// Makes one attack and measures around it.
     pub(super) fn attack(&mut self, attack: &Attack, seed: u64, time: Duration) -> Result<Facts, RigError> {
-        let mut stage = match self.stage.take() {
+        let split = self.split.filter(|_| attack.is_apart);
+        let mut stage = match self.stage.take().filter(|stage| stage.apart == split.is_some()) {
             Some(stage) => stage,
-            None => self.set_up()?,
+            None => self.set_up(split)?,
         };
+        let _on_our_side = split.map(|split| split.as_client()).transpose()?;
         let (address, group) = (stage.server.address, Arc::clone(&stage.group));
         let before = group.counters()?;
         let metrics = Metrics::of(address)?;
@@ -140,12 +147,14 @@ impl<'a> Night<'a> {
         }
     }
 
-    fn set_up(&self) -> Result<Stage, RigError> {
+    fn set_up(&self, split: Option<Split>) -> Result<Stage, RigError> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("plimsoll-drill-{}-{number}", std::process::id());
         let group = Arc::new(Group::new(&name, self.run.group_bytes(self.bill.limit_bytes))?);
+        let on_its_side = split.map(|split| split.as_server()).transpose()?;
         let server = Server::start(&self.options.program, self.scratch, &group, &self.bill)?;
+        drop(on_its_side);
         let mut rng = Rng::new(self.options.seed);
         for tokens in WARM_UP {
             let request = post("/v1/analyze", &corpus::analyze(&corpus::text(&mut rng, tokens)));
@@ -164,7 +173,12 @@ impl<'a> Night<'a> {
         }
         drop(Metrics::of(server.address)?);
         let idle = group.reading()?;
-        Ok(Stage { server, group, idle })
+        Ok(Stage {
+            apart: split.is_some(),
+            server,
+            group,
+            idle,
+        })
     }
 
     fn logs(&self, group: &Group) -> Logs {

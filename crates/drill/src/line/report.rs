@@ -122,7 +122,7 @@ impl Cell {
             "refusal_server_p99_ms_at_most": facts.refusal_server_s.map(|seconds| seconds * 1e3),
             "overload": tally.overload.map(|overload| json!({
                 "clients_at_peak": overload.clients, "peak_per_second": overload.peak_per_second,
-                "overload_per_second": overload.overload_per_second,
+                "overload_per_second": overload.overload_per_second, "offered_per_second": overload.offered_per_second,
             })),
             "server_cores": facts.server_cores,
             "client_cores": facts.client_cores,

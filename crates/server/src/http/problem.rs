@@ -75,6 +75,8 @@ pub enum Reason {
     Bytes,
     /// All places are taken.
     Requests,
+    /// All places for connections are taken.
+    Connections,
     /// The line at the door is full.
     Waiting,
     /// The work that waits takes too long.
@@ -87,10 +89,11 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 7] = [
+    pub const ALL: [Reason; 8] = [
         Reason::TooLarge,
         Reason::Bytes,
         Reason::Requests,
+        Reason::Connections,
         Reason::Waiting,
         Reason::Time,
         Reason::Returned,
@@ -103,6 +106,7 @@ impl Reason {
             Reason::TooLarge => "too_large",
             Reason::Bytes => "bytes",
             Reason::Requests => "requests",
+            Reason::Connections => "connections",
             Reason::Waiting => "waiting",
             Reason::Time => "time",
             Reason::Returned => "returned",

@@ -6,9 +6,11 @@
 //! bounded length whose oldest makes room for the newest, because a probe speaks at once.
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::net::{RecvFlags, recv};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -20,6 +22,8 @@ const PROBES: [&[u8]; 4] = [
     b"GET /info ",
     b"GET /v2/health/",
 ];
+/// So much of what a connection says is looked at.
+const START_BYTES: usize = 16;
 /// Connections that have not spoken.
 const SILENT_MAX: usize = 64;
 /// How long they may be silent.
@@ -39,6 +43,25 @@ pub(super) enum Heard {
     Other,
     /// It said nothing in its time, or is gone.
     Nothing,
+}
+
+impl Heard {
+    /// What a connection has said already; its bytes stay unread. `None`: nothing as yet.
+    pub(super) fn already(tcp: impl AsFd) -> Option<Heard> {
+        let mut bytes = [0; START_BYTES];
+        match recv(tcp, &mut bytes[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((count, _)) => Some(Heard::of(&bytes[..count])),
+            Err(_) => None,
+        }
+    }
+
+    fn of(start: &[u8]) -> Heard {
+        match start {
+            [] => Heard::Nothing,
+            start if PROBES.iter().any(|probe| start.starts_with(probe)) => Heard::Probe,
+            _ => Heard::Other,
+        }
+    }
 }
 
 /// The line of those who have not spoken.
@@ -68,17 +91,13 @@ impl Hearing {
 impl Turn {
     /// Listens to the first bytes, which stay unread. Whoever sends a request's first line in pieces is no probe.
     pub(super) async fn hear(self, tcp: &TcpStream) -> Heard {
-        let mut bytes = [0; 16];
+        let mut bytes = [0; START_BYTES];
         let count = tokio::select! {
             biased;
             heard = timeout(WAIT, tcp.peek(&mut bytes)) => heard.ok().and_then(Result::ok).unwrap_or(0),
             _ = self.0 => 0,
         };
-        match &bytes[..count] {
-            [] => Heard::Nothing,
-            start if PROBES.iter().any(|probe| start.starts_with(probe)) => Heard::Probe,
-            _ => Heard::Other,
-        }
+        Heard::of(&bytes[..count])
     }
 }
 

@@ -58,18 +58,20 @@ impl Roster {
         }
     }
 
-    /// Closes the connection that has waited longest for a request, if it has for `least`.
-    pub(super) fn evict(&self, least: Duration) {
+    /// Closes the connection that has waited longest for a request, if it has for `least`; returns whether one goes.
+    pub(super) fn evict(&self, least: Duration) -> bool {
         let (now_ms, least_ms) = (millis(self.began), least.as_millis() as u64);
         let connections = self.lock();
         let waiting = connections.iter().filter(|one| one.busy.load(SeqCst) == 0);
         let oldest = waiting.min_by_key(|one| one.waits_since_ms.load(SeqCst));
         let waited = |one: &Arc<Connection>| now_ms.checked_sub(one.waits_since_ms.load(SeqCst));
-        if let Some(oldest) = oldest.filter(|one| waited(one).is_some_and(|ms| ms >= least_ms)) {
+        let oldest = oldest.filter(|one| waited(one).is_some_and(|ms| ms >= least_ms));
+        if let Some(oldest) = oldest {
             // Not to be chosen again while it closes.
             oldest.waits_since_ms.store(u64::MAX, SeqCst);
             oldest.close.notify_one();
         }
+        oldest.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto::Builder;
+use plimsoll_engine::Nanos;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -17,6 +19,7 @@ use super::hearing::{Heard, Hearing};
 use super::place::Roster;
 use super::{NetSettings, connection};
 use crate::app::App;
+use crate::http::problem::Reason;
 use crate::http::{reserve_router, router};
 use crate::{governor, page};
 
@@ -54,7 +57,7 @@ pub async fn serve(
             sleep(Duration::from_millis(20)).await;
             continue;
         };
-        house.receive(nodelay(tcp));
+        house.receive(tcp);
     }
     drop(listener);
     app.drain();
@@ -105,39 +108,75 @@ impl House {
     }
 
     /// Gives a connection its place: a free one; or, once it has said something, a reserved one for a probe, that of a connection that waits for
-    /// nothing, or none.
+    /// nothing, or none. Whoever can have none is told at once, here: refusing must stay cheap when many come.
     fn receive(self: &Arc<Self>, tcp: TcpStream) {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+        let now = self.app.engine.now();
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        if let Ok(place) = place {
             tokio::spawn(Arc::clone(self).serve(tcp, place));
             return;
         }
-        let (house, heard) = (Arc::clone(self), self.hearing.enter());
-        tokio::spawn(async move {
-            match heard.hear(&tcp).await {
-                Heard::Nothing => refuse(&house.app, &tcp),
-                Heard::Probe => house.receive_probe(tcp).await,
-                Heard::Other => house.make_room(tcp).await,
+        match Heard::already(&tcp) {
+            Some(Heard::Other) if self.roster.evict(self.settings.evict_after) => {
+                tokio::spawn(Arc::clone(self).take_place(tcp));
             }
-        });
-    }
-
-    async fn receive_probe(self: Arc<Self>, tcp: TcpStream) {
-        match Arc::clone(&self.reserved).try_acquire_owned() {
-            Ok(reserved) => self.serve_reserved(tcp, reserved).await,
-            Err(_) => refuse(&self.app, &tcp),
+            Some(Heard::Other | Heard::Nothing) => self.refuse(&tcp, now),
+            Some(Heard::Probe) => drop(tokio::spawn(Arc::clone(self).answer(Heard::Probe, tcp))),
+            None => {
+                let (house, turn) = (Arc::clone(self), self.hearing.enter());
+                tokio::spawn(async move {
+                    let heard = turn.hear(&tcp).await;
+                    house.answer(heard, tcp).await;
+                });
+            }
         }
     }
 
-    /// Closes a connection that waits for nothing, if there is one, and takes its place.
-    async fn make_room(self: Arc<Self>, tcp: TcpStream) {
-        self.roster.evict(self.settings.evict_after);
+    /// Gives a connection that has spoken its place, if it can have one.
+    async fn answer(self: Arc<Self>, heard: Heard, tcp: TcpStream) {
+        let now = self.app.engine.now();
+        match heard {
+            Heard::Probe => {
+                if let Ok(reserved) = Arc::clone(&self.reserved).try_acquire_owned() {
+                    return self.serve_reserved(tcp, reserved).await;
+                }
+            }
+            Heard::Other => {
+                if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+                    return self.serve(tcp, place).await;
+                }
+                if self.roster.evict(self.settings.evict_after) {
+                    return self.take_place(tcp).await;
+                }
+            }
+            Heard::Nothing => {}
+        }
+        self.refuse(&tcp, now);
+    }
+
+    /// Waits for the place of a connection that is being closed.
+    async fn take_place(self: Arc<Self>, tcp: TcpStream) {
+        let now = self.app.engine.now();
         match timeout(EVICTION_WAIT, Arc::clone(&self.places).acquire_owned()).await {
             Ok(Ok(place)) => self.serve(tcp, place).await,
-            _ => refuse(&self.app, &tcp),
+            _ => self.refuse(&tcp, now),
         }
+    }
+
+    /// Tells a connection, known since `since`, that there is no place for it.
+    fn refuse(&self, tcp: &TcpStream, since: Nanos) {
+        let metrics = &self.app.metrics;
+        metrics.connections_refused.fetch_add(1, Relaxed);
+        // Fits the empty send buffer of a new socket, or the client is gone.
+        let _ = send(tcp, FULL, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        // Closing over bytes that nobody read resets the connection, and the refusal may be lost with it.
+        let mut bytes = [0; 4096];
+        while recv(tcp, &mut bytes[..], RecvFlags::DONTWAIT).is_ok_and(|(count, _)| count == bytes.len()) {}
+        metrics.refused(Reason::Connections, Nanos(self.app.engine.now().since(since)));
     }
 
     async fn serve(self: Arc<Self>, tcp: TcpStream, place: OwnedSemaphorePermit) {
+        nodelay(&tcp);
         let _open = Open::new(Arc::clone(&self.app), place);
         let (router, entered) = (self.router.clone(), self.roster.enter());
         let builder = Arc::clone(&self.full);
@@ -153,6 +192,7 @@ impl House {
     }
 
     async fn serve_reserved(self: Arc<Self>, tcp: TcpStream, reserved: OwnedSemaphorePermit) {
+        nodelay(&tcp);
         let _open = Open::new(Arc::clone(&self.app), reserved);
         // On a roster of its own: nobody is closed for another here.
         let (router, entered) = (self.reserve_router.clone(), Arc::new(Roster::new()).enter());
@@ -185,19 +225,9 @@ impl Drop for Open {
 }
 
 /// Answers are written whole; waiting for more of them would only delay them.
-fn nodelay(tcp: TcpStream) -> TcpStream {
+fn nodelay(tcp: &TcpStream) {
     // A socket that refuses is slower, not wrong.
     let _ = tcp.set_nodelay(true);
-    tcp
-}
-
-fn refuse(app: &App, tcp: &TcpStream) {
-    app.metrics.connections_refused.fetch_add(1, Relaxed);
-    // Fits the empty send buffer of a new socket, or the client is gone.
-    let _ = tcp.try_write(FULL);
-    // Closing over bytes that nobody read resets the connection, and the refusal may be lost with it.
-    let mut bytes = [0; 4096];
-    while tcp.try_read(&mut bytes).is_ok_and(|count| count == bytes.len()) {}
 }
 
 #[cfg(test)]

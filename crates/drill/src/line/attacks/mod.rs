@@ -34,6 +34,8 @@ pub struct Attack {
     pub name: &'static str,
     /// What it does, in a line.
     pub about: &'static str,
+    /// Whether the server gets cores of its own for it, because its rate is judged.
+    pub is_apart: bool,
     /// Makes it.
     pub run: fn(Rc<Field>, Rng) -> Running,
 }
@@ -43,6 +45,7 @@ macro_rules! attack {
         Attack {
             name: $name,
             about: $about,
+            is_apart: false,
             run: |field, rng| Box::pin($module::run(field, rng)),
         }
     };
@@ -50,11 +53,14 @@ macro_rules! attack {
 
 /// All of them, in the order in which they are run.
 pub const ALL: [Attack; 13] = [
-    attack!(
-        "overload",
-        overload,
-        "ten times the clients of the peak, in a closed loop"
-    ),
+    Attack {
+        is_apart: true,
+        ..attack!(
+            "overload",
+            overload,
+            "ten times the clients of the peak, in a closed loop"
+        )
+    },
     attack!(
         "large-bodies",
         large_bodies,
