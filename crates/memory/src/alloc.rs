@@ -196,6 +196,16 @@ pub fn keep_little() {
     }
 }
 
+/// Has the system's allocator give back the pages of its heaps on which nothing lies any more: after many small blocks it keeps them all if one is left at
+/// the end. It walks its free blocks, so not more often than once a second. Elsewhere than under glibc it does nothing.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it gives free pages back; what is live stays where it is.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Counts of this thread.
 pub fn thread_counts() -> Counts {
     THREAD.with(|thread| thread.counts.get())

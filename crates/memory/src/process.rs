@@ -41,6 +41,28 @@ pub fn anonymous_bytes() -> Option<usize> {
     Some(resident.saturating_sub(shared) * page_bytes())
 }
 
+/// Bytes of address space that this process maps of its own executable: what of the file can be in memory at all, which leaves out the tables that
+/// only debuggers read. `None` where `/proc` is not mounted.
+///
+/// ```
+/// assert!(plimsoll_memory::process::executable_bytes().unwrap() > 4096);
+/// ```
+pub fn executable_bytes() -> Option<usize> {
+    let path = std::fs::read_link("/proc/self/exe").ok()?;
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    Some(mapped_bytes(&maps, path.to_str()?))
+}
+
+/// The sum of what `maps` maps of `path`.
+fn mapped_bytes(maps: &str, path: &str) -> usize {
+    let of = |line: &str| {
+        let (start, end) = line.strip_suffix(path)?.split_once(' ')?.0.split_once('-')?;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        address(end)?.checked_sub(address(start)?)
+    };
+    maps.lines().filter_map(of).sum()
+}
+
 /// Whether the kernel promises no more memory than it has (`vm.overcommit_memory` = 2), as it was when first asked.
 pub fn strict_overcommit() -> bool {
     /// 0: not asked yet; 1: no; 2: yes.
@@ -84,6 +106,16 @@ mod tests {
         let after = resident_bytes().unwrap();
         assert!(after >= before + (32 << 20), "{before} then {after}");
         drop(touched);
+    }
+
+    #[test]
+    fn only_the_mappings_of_the_file_count() {
+        let maps = "1000-3000 r--p 00000000 fe:00 12 /bin/x\n3000-4000 r-xp 00002000 fe:00 12 /bin/x\n\
+                    4000-9000 rw-p 00000000 00:00 0 \n9000-a000 r--p 00000000 fe:00 13 /lib/y\n";
+        assert_eq!(mapped_bytes(maps, "/bin/x"), 0x3000);
+        let file = std::fs::metadata("/proc/self/exe").unwrap().len() as usize;
+        let mapped = executable_bytes().unwrap();
+        assert!(mapped > 4096 && mapped < file + (1 << 20), "{mapped} of {file}");
     }
 
     #[test]

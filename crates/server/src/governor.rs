@@ -1,9 +1,10 @@
-//! The governor's hands: calls the engine's governor when it asks to be called, reads what the kernel says once a second, and writes the lines.
+//! The governor's hands: calls the engine's governor when it asks to be called, reads what the kernel says once a second, has the
+//! allocator give back what it does not need, and writes the lines.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use plimsoll_memory::{limits, process};
+use plimsoll_memory::{alloc, limits, process};
 use tokio::time::{Instant, sleep};
 
 use crate::app::App;
@@ -12,6 +13,8 @@ use crate::app::App;
 const READING: Duration = Duration::from_secs(1);
 /// An alarm is written once in this time.
 const ALARM_PAUSE: Duration = Duration::from_secs(60);
+/// After so much was allocated the allocator is asked for the pages that it has no use for, if a reading is due.
+const CHURN_BYTES: u64 = 1 << 20;
 /// A process above this percentage of its limit raises an alarm.
 const ALARM_PERCENT: usize = 98;
 /// A group that stands still for memory so much of the time raises one, too.
@@ -21,6 +24,7 @@ const STALL_PERCENT: f64 = 10.0;
 pub(crate) async fn run(app: Arc<App>) {
     let mut next_reading = Instant::now();
     let mut quiet_until = Instant::now();
+    let mut allocated_bytes = 0;
     loop {
         let governed = app.engine.govern();
         governed.change.iter().for_each(|change| eprintln!("{change}"));
@@ -38,6 +42,11 @@ pub(crate) async fn run(app: Arc<App>) {
         let now = Instant::now();
         if now >= next_reading {
             next_reading = now + READING;
+            let allocated = alloc::total_counts().allocated_bytes;
+            if allocated - allocated_bytes >= CHURN_BYTES {
+                allocated_bytes = allocated;
+                alloc::give_back();
+            }
             if let Some(alarm) = read(&app) {
                 app.metrics.alarmed();
                 if now >= quiet_until {

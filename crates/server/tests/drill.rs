@@ -52,7 +52,7 @@ fn nothing_is_killed_and_the_line_holds() {
     }
     let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
     let cells = report["cells"].as_array().expect("cells");
-    assert_eq!(cells.len(), 2 * 13, "each attack, in both runs");
+    assert_eq!(cells.len(), 2 * 14, "each attack, in both runs");
     for cell in cells {
         assert!(is_held(cell, "kills"), "{cell}\n{words}");
         assert!(

@@ -50,9 +50,9 @@ pub struct Tally {
     pub others: BTreeMap<u16, u64>,
     /// Connections that ended without a reply that was waited for.
     pub broken: u64,
-    /// From request to refusal, in microseconds.
+    /// From request to refusal, in microseconds, connecting included.
     pub refusal_us: Vec<u32>,
-    /// From request to answer, in microseconds.
+    /// From request to answer, in microseconds, connecting included.
     pub served_us: Vec<u32>,
     /// Bytes of logs that were written.
     pub log_bytes: u64,
@@ -138,11 +138,11 @@ impl Field {
 
     /// Asks over `client`, opening it where there is none and dropping it where the server ends it. `None`: it broke off.
     pub async fn ask(&self, client: &mut Option<Client>, request: &[u8]) -> Option<Reply> {
+        let began = Instant::now();
         if client.is_none() {
             *client = self.connect().await.ok();
         }
         let open = client.as_mut()?;
-        let began = Instant::now();
         let reply = open.ask(request).await;
         match reply {
             Ok(reply) => {

@@ -15,6 +15,8 @@ const REFUSAL_SERVER_S_MAX: f64 = 0.001;
 const REFUSAL_CLIENT_US_MAX: u32 = 5000;
 /// From the end of an attack to the next answer, and to a ledger that holds nothing.
 const RECOVERY_MAX: Duration = Duration::from_secs(1);
+/// Changes of the level in a second.
+const LEVEL_CHANGES_MAX: f64 = 1.0;
 /// What idle memory may be above what it was before.
 const SETTLED_SHARE_MAX: f64 = 1.05;
 
@@ -72,6 +74,8 @@ pub struct Facts {
     pub health: Health,
     /// The server's refusals, 99 of 100, in seconds by its own clock.
     pub refusal_server_s: Option<f64>,
+    /// Changes of the ledger's level, and how long they were counted for.
+    pub level_changes: (u64, Duration),
     /// How it came back.
     pub recovery: Recovery,
     /// What was held before.
@@ -123,6 +127,7 @@ pub fn judge(run: Run, line_bytes: u64, facts: &Facts) -> Vec<Verdict> {
             0.0,
         ),
     ];
+    verdicts.push(levels(facts.level_changes));
     if run == Run::WithRoom {
         let peak = facts.peaks.at_peak.held_bytes();
         verdicts.push(verdict(
@@ -154,6 +159,17 @@ fn health(health: &Health) -> Verdict {
         asked && health.failed() == 0,
         health.failed() as f64,
         0.0,
+    )
+}
+
+/// The first change of any time needs no time before it.
+fn levels((changes, time): (u64, Duration)) -> Verdict {
+    let rate = changes.saturating_sub(1) as f64 / time.as_secs_f64().max(1.0);
+    verdict(
+        "level changes a second",
+        rate <= LEVEL_CHANGES_MAX,
+        rate,
+        LEVEL_CHANGES_MAX,
     )
 }
 
@@ -261,6 +277,9 @@ mod tests {
         high.peaks.at_peak.sock_bytes = 1;
         assert!(failing(Run::AtLine, &high).is_empty());
         assert_eq!(failing(Run::WithRoom, &high), ["peak bytes held"]);
+        let mut restless = good();
+        restless.level_changes = (12, Duration::from_secs(10));
+        assert_eq!(failing(Run::AtLine, &restless), ["level changes a second"]);
         let mut stuck = good();
         stuck.recovery.empty_ledger = None;
         stuck.recovery.settled = Some(high.peaks.at_peak);

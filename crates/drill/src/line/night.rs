@@ -106,10 +106,13 @@ impl<'a> Night<'a> {
         let health = prober.finish();
         let mut alive = stage.server.is_alive();
         let mut recovery = Recovery::default();
-        let mut refusal_server_s = None;
+        let (mut refusal_server_s, mut level_changes) = (None, 0);
         if alive {
             recovery = self.recover(address, over);
             if let Ok(after) = Metrics::of(address) {
+                let changes =
+                    |metrics: &Metrics| metrics.value("plimsoll_level_changes_total").unwrap_or(0.0);
+                level_changes = (changes(&after) - changes(&metrics)) as u64;
                 refusal_server_s = after.quantile_since(&metrics, "plimsoll_refusal_duration_seconds", 0.99);
             }
             if SETTLED_AFTER.contains(&attack.name) {
@@ -125,6 +128,7 @@ impl<'a> Night<'a> {
             counters,
             health,
             refusal_server_s,
+            level_changes: (level_changes, cpu.2.elapsed()),
             recovery,
             idle: stage.idle,
             server_cores,

@@ -124,6 +124,7 @@ impl Cell {
                 "clients_at_peak": overload.clients, "peak_per_second": overload.peak_per_second,
                 "overload_per_second": overload.overload_per_second, "offered_per_second": overload.offered_per_second,
             })),
+            "level_changes": facts.level_changes.0,
             "server_cores": facts.server_cores,
             "client_cores": facts.client_cores,
             "verdicts": self.verdicts.iter().map(|v| json!({

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 
 use plimsoll_engine::{BillLine, CacheSettings, Engine, EngineConfig, Nanos, Probe, PromptId, StartError};
-use plimsoll_memory::{alloc, limits};
+use plimsoll_memory::{alloc, limits, process};
 
 use super::ModelArgs;
 use super::serve::NetArgs;
@@ -256,9 +256,12 @@ fn fixed_lines(limit_bytes: usize, workers: usize, connections: Option<&NetArgs>
         count,
         each_bytes,
     };
-    let executable = std::env::current_exe()
-        .and_then(std::fs::metadata)
-        .map_or(0, |file| file.len() as usize);
+    let file_bytes = || {
+        std::env::current_exe()
+            .and_then(std::fs::metadata)
+            .map_or(0, |file| file.len() as usize)
+    };
+    let executable = process::executable_bytes().unwrap_or_else(file_bytes);
     let mut lines = vec![
         line(
             "binary",

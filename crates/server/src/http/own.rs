@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::Bytes;
 use http::{StatusCode, header};
 use plimsoll_encoder::ModelInfo;
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::{Family, Problem};
 use super::{Reader, Route};
@@ -27,9 +30,10 @@ pub const ROUTES: &[Route] = &[Route {
 
 /// `/health`, `/metrics` and `/info`: they hold no request's bytes, and answer while everything else is refused.
 pub fn pages() -> Router<Arc<App>> {
+    let pages = Arc::new(Semaphore::new(METRICS_PAGES_MAX));
     Router::new()
         .route("/health", get(health))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(move |State(app)| metrics(app, pages)))
         .route("/info", get(info))
 }
 
@@ -40,9 +44,29 @@ async fn health(State(app): State<Arc<App>>) -> Response {
     StatusCode::OK.into_response()
 }
 
-async fn metrics(State(app): State<Arc<App>>) -> Response {
+/// Pages of `/metrics` that clients have not taken yet.
+const METRICS_PAGES_MAX: usize = 4;
+
+/// A page on its way.
+struct Page {
+    text: String,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Page {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+/// A page is some 30 KiB that no ledger knows of and that stays until its client has taken it.
+async fn metrics(app: Arc<App>, pages: Arc<Semaphore>) -> Response {
+    let Ok(place) = pages.try_acquire_owned() else {
+        return Problem::no_page().into_response(Family::Native);
+    };
     let text = crate::metrics::text::encode(&app);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+    let body = Body::from(Bytes::from_owner(Page { text, _place: place }));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], body).into_response()
 }
 
 /// As text-embeddings-inference has it, with the prompts and the memory limit on top.

@@ -237,6 +237,18 @@ impl Problem {
         Problem::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message)
     }
 
+    /// Some who asked for `/metrics` have not taken it yet.
+    pub fn no_page() -> Self {
+        Problem {
+            retry_after_ms: Some(1000),
+            ..Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Overloaded",
+                "as many clients as may are being sent this page and have not taken it",
+            )
+        }
+    }
+
     /// A header that says what nobody understands.
     pub fn bad_header(name: &HeaderName, expected: &'static str) -> Self {
         Problem {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::place::Entered;
 use super::stream::Guarded;
-use super::{HEADERS_MAX, HYPER_BUFFER_BYTES, NetSettings, STREAMS_MAX};
+use super::{HEADERS_MAX, HYPER_BUFFER_BYTES, NetSettings, STREAM_HEADER_BYTES_MAX, STREAMS_MAX};
 
 /// The protocol with all its buffers bounded.
 pub(super) fn builder(settings: &NetSettings) -> Builder<TokioExecutor> {
@@ -26,9 +26,9 @@ pub(super) fn builder(settings: &NetSettings) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .initial_stream_window_size(HYPER_BUFFER_BYTES as u32)
-        .initial_connection_window_size(4 * HYPER_BUFFER_BYTES as u32)
+        .initial_connection_window_size(2 * HYPER_BUFFER_BYTES as u32)
         .max_frame_size(HYPER_BUFFER_BYTES as u32)
-        .max_header_list_size(HYPER_BUFFER_BYTES as u32)
+        .max_header_list_size(STREAM_HEADER_BYTES_MAX as u32)
         .max_send_buf_size(HYPER_BUFFER_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
         .max_pending_accept_reset_streams(STREAMS_MAX as usize)
@@ -53,6 +53,7 @@ pub(super) async fn run(
     tokio::select! {
         _ = connection.as_mut() => {}
         () = place.evicted() => {}
+        () = place.stalled(2 * settings.write_stall) => {}
         () = async { drop(drain.wait_for(|drain| *drain).await) } => {
             connection.as_mut().graceful_shutdown();
             let _ended = connection.await;

@@ -59,7 +59,10 @@ pub const WRITE_PROGRESS_BYTES: usize = 16 * 1024;
 /// Headers of a request.
 pub const HEADERS_MAX: usize = 64;
 /// Streams of an HTTP/2 connection.
-pub const STREAMS_MAX: u32 = 16;
+pub const STREAMS_MAX: u32 = 8;
+/// Headers of an HTTP/2 request, as the protocol counts them: with 32 bytes a field. A field of one letter takes six times its part of this, and all
+/// streams of a connection may open at once.
+pub const STREAM_HEADER_BYTES_MAX: usize = 4 * 1024;
 /// What a connection's tasks, parsed headers and boxes take at most.
 const STATE_BYTES: usize = 24 * 1024;
 

@@ -2,6 +2,9 @@
 //!
 //! A connection that waits for a request holds its place for nothing: an idle keep-alive one, or one whose client sends its headers a byte at a time. When all
 //! places are taken, the one that has waited longest is closed for the newcomer. A connection with a request under way is never closed for another.
+//!
+//! A client of HTTP/2 that opens no window for its answer takes nothing and lets nothing be written, so that the socket knows of no stall. It shows in the
+//! answer's body: a piece of it was handed over and the next is not asked for. Such a connection is closed as well.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,6 +21,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 /// All connections in places.
 pub(super) struct Roster {
@@ -33,7 +37,14 @@ pub(super) struct Connection {
     /// Since when it waits for a request, in milliseconds.
     waits_since_ms: AtomicU64,
     close: Notify,
+    answers: Mutex<Vec<Arc<Taking>>>,
 }
+
+/// How far a client is with one answer: when it was handed the last piece, in milliseconds, or [`SERVERS_TURN`].
+struct Taking(AtomicU64);
+
+/// The server has not given the next piece.
+const SERVERS_TURN: u64 = u64::MAX;
 
 impl Roster {
     pub(super) fn new() -> Self {
@@ -50,6 +61,7 @@ impl Roster {
             busy: AtomicUsize::new(0),
             waits_since_ms: AtomicU64::new(millis(self.began)),
             close: Notify::new(),
+            answers: Mutex::default(),
         });
         self.lock().push(Arc::clone(&connection));
         Entered {
@@ -81,6 +93,14 @@ impl Roster {
     }
 }
 
+impl Connection {
+    fn answers(&self) -> MutexGuard<'_, Vec<Arc<Taking>>> {
+        self.answers
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
 fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
@@ -98,6 +118,23 @@ impl Entered {
             self.connection.close.notified().await;
             // A request that came at the last moment is served.
             if self.connection.busy.load(SeqCst) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Resolves when the client has not asked for the next piece of an answer for `most`.
+    pub(super) async fn stalled(&self, most: Duration) {
+        let most_ms = most.as_millis() as u64;
+        loop {
+            sleep(most / 4).await;
+            let now_ms = millis(self.connection.began);
+            let is_late = |taking: &Arc<Taking>| {
+                now_ms
+                    .checked_sub(taking.0.load(SeqCst))
+                    .is_some_and(|ms| ms >= most_ms)
+            };
+            if self.connection.answers().iter().any(is_late) {
                 return;
             }
         }
@@ -136,7 +173,7 @@ impl Service<Request<Incoming>> for Watched {
         let response = self.inner.call(request);
         Box::pin(async move {
             let response = response.await?;
-            Ok(response.map(|body| Body::new(Counted { body, _busy: busy })))
+            Ok(response.map(|body| Body::new(Counted::new(body, busy))))
         })
     }
 }
@@ -158,10 +195,26 @@ impl Drop for Busy {
     }
 }
 
-/// A body that ends its request's being under way.
+/// A body that ends its request's being under way, and that knows whether its client takes it.
 struct Counted {
     body: Body,
-    _busy: Busy,
+    busy: Busy,
+    taking: Arc<Taking>,
+}
+
+impl Counted {
+    fn new(body: Body, busy: Busy) -> Self {
+        let taking = Arc::new(Taking(AtomicU64::new(millis(busy.0.began))));
+        busy.0.answers().push(Arc::clone(&taking));
+        Counted { body, busy, taking }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut answers = self.busy.0.answers();
+        answers.retain(|taking| !Arc::ptr_eq(taking, &self.taking));
+    }
 }
 
 impl http_body::Body for Counted {
@@ -172,7 +225,13 @@ impl http_body::Body for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let since_ms = match polled {
+            Poll::Pending => SERVERS_TURN,
+            Poll::Ready(_) => millis(self.busy.0.began),
+        };
+        self.taking.0.store(since_ms, SeqCst);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,9 +1,11 @@
 //! The accept loop and its end.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -29,6 +31,9 @@ const FULL: &[u8] =
 connection: close\r\ncontent-length: 64\r\n\r\n\
 {\"error\":\"all connections are in use\",\"error_type\":\"Overloaded\"}";
 
+/// While all places are taken, newcomers are received in rounds this far apart: by then most have said what they want, and one turn of this thread does for many.
+/// To be woken for each would cost the workers more than the refusal itself.
+const FULL_ROUND: Duration = Duration::from_millis(1);
 /// How long a newcomer waits for the place of a connection that is closed for it.
 const EVICTION_WAIT: Duration = Duration::from_millis(50);
 /// On a reserved connection the headers come within this time.
@@ -57,7 +62,13 @@ pub async fn serve(
             sleep(Duration::from_millis(20)).await;
             continue;
         };
+        if house.is_full() {
+            sleep(FULL_ROUND).await;
+        }
         house.receive(tcp);
+        while let Some((tcp, _)) = at_once(&listener).await {
+            house.receive(tcp);
+        }
     }
     drop(listener);
     app.drain();
@@ -67,6 +78,15 @@ pub async fn serve(
     governor.abort();
     page.abort();
     ended.is_ok()
+}
+
+/// The next connection, if one is there already.
+async fn at_once(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| match listener.poll_accept(cx) {
+        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// Where connections find their places.
@@ -105,6 +125,10 @@ impl House {
             draining,
             app,
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.places.available_permits() == 0
     }
 
     /// Gives a connection its place: a free one; or, once it has said something, a reserved one for a probe, that of a connection that waits for

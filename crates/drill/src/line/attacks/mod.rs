@@ -8,6 +8,7 @@ mod disconnects;
 mod endless_chunks;
 mod every_length;
 mod everything;
+mod http2;
 mod idle;
 mod large_bodies;
 mod logs;
@@ -52,7 +53,7 @@ macro_rules! attack {
 }
 
 /// All of them, in the order in which they are run.
-pub const ALL: [Attack; 13] = [
+pub const ALL: [Attack; 14] = [
     Attack {
         is_apart: true,
         ..attack!(
@@ -86,6 +87,11 @@ pub const ALL: [Attack; 13] = [
     ),
     attack!("disconnects", disconnects, "clients that hang up at any point"),
     attack!("idle", idle, "10,000 connections that say nothing"),
+    attack!(
+        "http2",
+        http2,
+        "floods of frames, headers and answers that no window lets out"
+    ),
     attack!("bombs", bombs, "megabytes without a space, chains of emoji"),
     attack!("logs", logs, "1 GiB of log writes in the same cgroup"),
     attack!("everything", everything, "all of them at once"),

@@ -15,7 +15,8 @@ use crate::line::corpus;
 use crate::line::field::{Field, Overload, pause};
 use crate::rng::Rng;
 
-const TOKENS: usize = 16;
+/// Texts are as long as reviews are: 8 to 120 tokens.
+const TOKENS: (usize, usize) = (8, 120);
 const FEW: [usize; 2] = [8, 16];
 const TIMES: usize = 10;
 
@@ -69,10 +70,8 @@ async fn rate(
             async move {
                 let mut client = None;
                 loop {
-                    let request = post(
-                        "/embed",
-                        &format!("{{\"inputs\": \"{}\"}}", corpus::text(&mut rng, TOKENS)),
-                    );
+                    let text = corpus::text_between(&mut rng, TOKENS);
+                    let request = post("/embed", &format!("{{\"inputs\": \"{text}\"}}"));
                     let reply = field.ask(&mut client, &request).await;
                     let counts = u64::from(Instant::now() >= counted_from);
                     offered.set(offered.get() + counts);
