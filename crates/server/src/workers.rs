@@ -17,7 +17,7 @@ pub const STACK_BYTES: usize = 256 * 1024;
 /// How long an idle worker sleeps before it looks whether it should stop.
 const NAP: Duration = Duration::from_millis(100);
 /// How much nicer a worker is than the threads that move bytes: a refusal must not wait for a forward pass.
-const NICER_BY: i32 = 5;
+const NICER_BY: i32 = 2;
 /// After so many naps in a row its arenas go back to the system.
 const NAPS_BEFORE_REST: u32 = 30;
 
