@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::RigError;
 use super::cgroup::Group;
 
+const PAGE_BYTES: u64 = 4096;
 /// Lines of the server's own words that are kept for the report.
 const WORDS_MAX: usize = 40;
 /// How long a server may take from SIGTERM to its end.
@@ -128,9 +129,10 @@ impl Program {
     pub fn least_limit(&self) -> Result<u64, RigError> {
         let mut limit_bytes = 1 << 20;
         while let Err(needed) = self.plan(limit_bytes)? {
-            limit_bytes = needed.max(limit_bytes + 4096);
+            limit_bytes = needed.max(limit_bytes + PAGE_BYTES);
         }
-        Ok(limit_bytes)
+        // The drilled copy has a longer path, and its heap is that much larger.
+        Ok((limit_bytes + PAGE_BYTES).next_multiple_of(PAGE_BYTES))
     }
 }
 
