@@ -1,7 +1,7 @@
 //! Tokens added beside the vocabulary (`[SEP]`, `<mask>`, ...) and where they stand in a text.
 
 use crate::TokenizerError;
-use crate::trie::{At, NONE, Trie};
+use crate::trie::{Place, Trie};
 use crate::unicode::{WORD, has};
 use crate::vocab::limit;
 use std::collections::{BTreeMap, HashMap};
@@ -102,7 +102,14 @@ impl AddedTokens {
     }
 
     /// A matcher of the tokens that are looked for in the text as it is (`normalized` false) or in the normalised text.
-    pub(crate) fn matcher(&self, normalized: bool, normalize: impl Fn(&str) -> String) -> Matcher {
+    ///
+    /// # Errors
+    /// When they are too many for a trie.
+    pub(crate) fn matcher(
+        &self,
+        normalized: bool,
+        normalize: impl Fn(&str) -> String,
+    ) -> Result<Matcher, TokenizerError> {
         let mut patterns: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
         for (id, token) in self.iter().filter(|(_, token)| token.normalized == normalized) {
             let pattern = if normalized {
@@ -136,7 +143,7 @@ pub(crate) struct Found {
 }
 
 impl Matcher {
-    fn new(patterns: &BTreeMap<Vec<u8>, u32>) -> Self {
+    fn new(patterns: &BTreeMap<Vec<u8>, u32>) -> Result<Self, TokenizerError> {
         let keys: Vec<(&[u8], u32)> = patterns
             .iter()
             .map(|(pattern, id)| (pattern.as_slice(), *id))
@@ -147,12 +154,12 @@ impl Matcher {
         let mut firsts = (0..=255u8).filter(|&byte| first_bytes[usize::from(byte)]);
         let single_first = firsts.next().filter(|_| firsts.next().is_none());
         let longest = keys.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
-        Self {
-            trie: Trie::new(&[keys]),
+        Ok(Self {
+            trie: Trie::new(&keys)?,
             first_bytes,
             single_first,
             longest,
-        }
+        })
     }
 
     /// Bytes of the longest pattern; 0 when there is nothing to find.
@@ -161,18 +168,18 @@ impl Matcher {
     }
 
     /// Where a walk along a pattern starts.
-    pub(crate) fn start(&self) -> At {
-        self.trie.root(0)
+    pub(crate) fn start(&self) -> Place {
+        self.trie.root()
     }
 
     /// The next place of a walk.
-    pub(crate) fn step(&self, at: At, byte: u8) -> Option<At> {
+    pub(crate) fn step(&self, at: Place, byte: u8) -> Option<Place> {
         self.trie.step(at, byte)
     }
 
-    /// The token whose pattern ends here, or [`NONE`].
-    pub(crate) fn id(&self, at: At) -> u32 {
-        self.trie.value(at)
+    /// The token whose pattern ends here.
+    pub(crate) fn id(&self, at: Place) -> Option<u32> {
+        self.trie.id(at)
     }
 
     /// The next pattern at or after `from`, as it stands: `(id, start, end)`.
@@ -185,9 +192,7 @@ impl Matcher {
                     .iter()
                     .position(|&byte| self.first_bytes[usize::from(byte)])?,
             };
-            if let Some((id, len)) = self.trie.longest(self.trie.root(0), &text[at..])
-                && id != NONE
-            {
+            if let Some((id, len)) = self.trie.longest(&text[at..]) {
                 return Some((id, at, at + len));
             }
             at += 1;
@@ -275,7 +280,7 @@ mod tests {
             (Some(100), Some(101), Some(7))
         );
         assert!(added.is_special(100) && !added.is_special(101));
-        let matcher = added.matcher(false, str::to_owned);
+        let matcher = added.matcher(false, str::to_owned).unwrap();
         let found = |text: &str| -> Vec<(u32, usize, usize)> {
             matcher
                 .matches(&added, text)

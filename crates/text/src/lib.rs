@@ -14,6 +14,7 @@ mod added;
 mod bert;
 mod bpe;
 mod error;
+mod json;
 mod model;
 mod normalize;
 mod offsets;

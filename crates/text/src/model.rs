@@ -7,7 +7,7 @@
 //! Every model offers, as inherent functions (there is no dynamic dispatch on this road):
 //!
 //! ```text
-//! fn from_json(model: &serde_json::Value) -> Result<Self, TokenizerError>   // the "model" object of tokenizer.json
+//! fn from_json(model: &ModelJson) -> Result<Self, TokenizerError>           // the "model" object of tokenizer.json
 //! fn scratch_bytes(&self, word_bytes: usize) -> usize                       // monotone in word_bytes, no larger than needed
 //! fn encode_word<S: PieceSink>(&self, word: &str, scratch: &mut [u8], sink: &mut S) -> Result<(), EncodeError>
 //! fn token_text(&self, id: u32) -> Option<&str>

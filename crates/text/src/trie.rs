@@ -1,162 +1,281 @@
-//! A double-array trie over bytes: the longest key that starts here, one load a byte.
+//! A double array over the pieces' bytes: one load a byte, four bytes a unit.
 //!
-//! The child of node `n` by byte `b` is node `base[n] ^ b`, and is a child of `n` only if its `check` says so
-//! (Aoe 1989; the exclusive or keeps all children of a node in one block of 256, so an index can never leave the array).
+//! The child of a unit with base `b` by byte `c` is the unit at `b ^ c`, if that unit's label is `c` (Aoe 1989, in the
+//! form of darts-clone). No two units share a base, so the label alone tells whose child a unit is, and the exclusive or
+//! keeps all children of a unit in one block of 256: whatever the bytes, an index never leaves the array.
 
-/// No id.
-pub(crate) const NONE: u32 = u32::MAX;
-/// Blocks that are searched for free places; older blocks are nearly full.
-const OPEN_BLOCKS: usize = 8;
+use crate::TokenizerError;
 
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    base: u32,
-    check: u32,
-    value: u32,
-}
+/// The end of the list of free places.
+const NONE: u32 = u32::MAX;
 
-const FREE: Node = Node {
-    base: 0,
-    check: NONE,
-    value: NONE,
-};
+const BLOCK: usize = 256;
+/// Bases have 23 bits.
+const UNITS_MAX: usize = 1 << 23;
+/// Blocks whose free places are searched; what is left in older ones stays empty.
+const OPEN_BLOCKS: usize = 16;
+/// Free places that are tried for a unit before it gets a block of its own, which bounds the time of a build.
+const TRIES_MAX: usize = 256;
+/// The base of units without children. Nothing is ever placed by it.
+const CHILDLESS: u32 = 0;
 
-/// An immutable trie with several roots.
+/// In a unit: a key ends here.
+const ENDS: u32 = 1 << 8;
+const BASE_SHIFT: u32 = 9;
+
+/// An immutable map from byte strings to ids.
 #[derive(Debug)]
 pub(crate) struct Trie {
-    nodes: Vec<Node>,
+    /// Label in bits 0-7, [`ENDS`], base above. Kept apart from the ids, which fewer steps need: more of it stays in cache.
+    units: Box<[u32]>,
+    /// By place, for the units where a key ends.
+    ids: Box<[u32]>,
 }
 
 /// Where a walk stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct At(u32);
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    at: u32,
+    unit: u32,
+}
 
 impl Trie {
-    /// Builds from groups of keys sorted by bytes and distinct within a group; group `i` hangs below [`Trie::root`]`(i)`.
-    pub(crate) fn new(groups: &[Vec<(&[u8], u32)>]) -> Self {
-        let mut build = Build {
-            nodes: Vec::new(),
-            used: Vec::new(),
-        };
-        for _ in 0..groups.len().div_ceil(256).max(1) {
-            build.add_block();
-        }
-        for (root, node) in build.nodes.iter_mut().enumerate().take(groups.len()) {
-            node.check = root as u32;
-        }
-        for used in build.used.iter_mut().take(groups.len()) {
-            *used = true;
-        }
-        let mut todo: Vec<Work<'_>> = groups
-            .iter()
-            .enumerate()
-            .map(|(root, keys)| Work {
-                node: root,
-                depth: 0,
-                keys,
-            })
-            .collect();
-        while let Some(work) = todo.pop() {
-            build.expand(work, &mut todo);
-        }
-        Self { nodes: build.nodes }
+    /// Builds from keys sorted by bytes and distinct.
+    pub(crate) fn new(keys: &[(&[u8], u32)]) -> Result<Self, TokenizerError> {
+        let mut build = Build::new();
+        build.fill(keys)?;
+        build.seal();
+        Ok(Self {
+            units: build.units.into_boxed_slice(),
+            ids: build.ids.into_boxed_slice(),
+        })
     }
 
-    /// The root of group `group`.
-    pub(crate) fn root(&self, group: usize) -> At {
-        At(group as u32)
-    }
-
-    /// The child by `byte`.
+    /// Where every walk starts.
     #[inline]
-    pub(crate) fn step(&self, at: At, byte: u8) -> Option<At> {
-        let child = self.nodes.get(at.0 as usize)?.base ^ u32::from(byte);
-        let found = self.nodes.get(child as usize)?.check == at.0 && child != at.0;
-        found.then_some(At(child))
+    pub(crate) fn root(&self) -> Place {
+        Place {
+            at: 0,
+            unit: self.units[0],
+        }
     }
 
-    /// The id of the key that ends here, or [`NONE`].
+    /// One byte further.
     #[inline]
-    pub(crate) fn value(&self, at: At) -> u32 {
-        self.nodes.get(at.0 as usize).map_or(NONE, |node| node.value)
+    pub(crate) fn step(&self, place: Place, byte: u8) -> Option<Place> {
+        let at = place.unit >> BASE_SHIFT ^ u32::from(byte);
+        let unit = *self.units.get(at as usize)?;
+        (unit as u8 == byte).then_some(Place { at, unit })
     }
 
-    /// The longest key below `root` that `bytes` starts with: its id and length. The empty key is never found.
+    /// The id of the key that ends here.
     #[inline]
-    pub(crate) fn longest(&self, root: At, bytes: &[u8]) -> Option<(u32, usize)> {
-        let mut at = root;
-        let mut found = (NONE, 0);
+    pub(crate) fn id(&self, place: Place) -> Option<u32> {
+        if place.unit & ENDS == 0 {
+            None
+        } else {
+            self.ids.get(place.at as usize).copied()
+        }
+    }
+
+    /// The id of exactly this key.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> Option<u32> {
+        self.find_from(self.root(), key)
+    }
+
+    /// The id of the key that `rest` completes.
+    #[inline]
+    pub(crate) fn find_from(&self, from: Place, rest: &[u8]) -> Option<u32> {
+        self.id(self.walk(from, rest)?)
+    }
+
+    /// The longest key that `bytes` starts with: its id and length. The empty key is never found.
+    #[inline]
+    pub(crate) fn longest(&self, bytes: &[u8]) -> Option<(u32, usize)> {
+        let mut place = self.root();
+        let mut found = None;
         for (depth, &byte) in bytes.iter().enumerate() {
-            let Some(next) = self.step(at, byte) else { break };
-            at = next;
-            let value = self.value(at);
-            if value != NONE {
-                found = (value, depth + 1);
+            let Some(next) = self.step(place, byte) else { break };
+            place = next;
+            if let Some(id) = self.id(place) {
+                found = Some((id, depth + 1));
             }
         }
-        (found.0 != NONE).then_some(found)
+        found
+    }
+
+    /// Several bytes further.
+    #[inline]
+    pub(crate) fn walk(&self, from: Place, bytes: &[u8]) -> Option<Place> {
+        bytes.iter().try_fold(from, |place, &byte| self.step(place, byte))
     }
 }
 
-/// Keys that share their first `depth` bytes, to be hung below `node`.
+/// The array while it grows; free places form a doubly linked list.
+struct Build {
+    units: Vec<u32>,
+    ids: Vec<u32>,
+    used: Vec<bool>,
+    base_used: Vec<bool>,
+    /// The free places before and after each free place.
+    links: Vec<[u32; 2]>,
+    head: u32,
+    tail: u32,
+}
+
+/// Keys that share their first `depth` bytes and hang below `unit`.
 struct Work<'k> {
-    node: usize,
+    unit: usize,
     depth: usize,
     keys: &'k [(&'k [u8], u32)],
 }
 
-struct Build {
-    nodes: Vec<Node>,
-    used: Vec<bool>,
-}
-
 impl Build {
-    fn add_block(&mut self) {
-        self.nodes.resize(self.nodes.len() + 256, FREE);
-        self.used.resize(self.nodes.len(), false);
+    fn new() -> Self {
+        let mut build = Self {
+            units: Vec::new(),
+            ids: Vec::new(),
+            used: Vec::new(),
+            base_used: Vec::new(),
+            links: Vec::new(),
+            head: NONE,
+            tail: NONE,
+        };
+        build.add_block();
+        build.take(0); // the root
+        build.take(BLOCK - 1); // stays empty, so that this block has a base to spare besides CHILDLESS
+        build.base_used[CHILDLESS as usize] = true;
+        build
     }
 
-    fn expand<'k>(&mut self, work: Work<'k>, todo: &mut Vec<Work<'k>>) {
-        let mut keys = work.keys;
-        if let Some((key, id)) = keys.first()
-            && key.len() == work.depth
-        {
-            self.nodes[work.node].value = *id;
-            keys = &keys[1..];
+    fn add_block(&mut self) {
+        let start = self.units.len();
+        let end = start + BLOCK;
+        if let Some(oldest) = start.checked_sub(OPEN_BLOCKS * BLOCK) {
+            for place in oldest..oldest + BLOCK {
+                if !self.used[place] {
+                    self.unlink(place);
+                }
+            }
         }
-        if keys.is_empty() {
-            return;
+        self.units.resize(end, 0);
+        self.ids.resize(end, 0);
+        self.used.resize(end, false);
+        self.base_used.resize(end, false);
+        let (first, last) = (start as u32, end as u32 - 1);
+        self.links
+            .extend((first..=last).map(|place| [place.wrapping_sub(1), place + 1]));
+        self.links[start][0] = self.tail;
+        self.links[end - 1][1] = NONE;
+        match self.tail {
+            NONE => self.head = first,
+            tail => self.links[tail as usize][1] = first,
         }
-        let groups: Vec<&'k [(&'k [u8], u32)]> =
-            keys.chunk_by(|a, b| a.0[work.depth] == b.0[work.depth]).collect();
-        let labels: Vec<u8> = groups.iter().map(|group| group[0].0[work.depth]).collect();
-        let base = self.find_base(&labels);
-        self.nodes[work.node].base = base as u32;
-        for (label, keys) in labels.iter().zip(groups) {
-            let child = base ^ usize::from(*label);
-            self.used[child] = true;
-            self.nodes[child].check = work.node as u32;
+        self.tail = last;
+    }
+
+    fn take(&mut self, place: usize) {
+        self.used[place] = true;
+        self.unlink(place);
+    }
+
+    fn unlink(&mut self, place: usize) {
+        let [before, after] = self.links[place];
+        match before {
+            NONE => self.head = after,
+            _ => self.links[before as usize][1] = after,
+        }
+        match after {
+            NONE => self.tail = before,
+            _ => self.links[after as usize][0] = before,
+        }
+    }
+
+    fn fill(&mut self, keys: &[(&[u8], u32)]) -> Result<(), TokenizerError> {
+        let mut todo = vec![Work {
+            unit: 0,
+            depth: 0,
+            keys,
+        }];
+        while let Some(mut work) = todo.pop() {
+            if let [(key, id), rest @ ..] = work.keys
+                && key.len() == work.depth
+            {
+                self.units[work.unit] |= ENDS;
+                self.ids[work.unit] = *id;
+                work.keys = rest;
+            }
+            if !work.keys.is_empty() {
+                self.expand(work, &mut todo)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn expand<'k>(&mut self, work: Work<'k>, todo: &mut Vec<Work<'k>>) -> Result<(), TokenizerError> {
+        let first = todo.len();
+        let mut labels = [0; BLOCK];
+        let mut count = 0;
+        for keys in work.keys.chunk_by(|a, b| a.0[work.depth] == b.0[work.depth]) {
+            labels[count] = keys[0].0[work.depth];
+            count += 1;
             todo.push(Work {
-                node: child,
+                unit: 0,
                 depth: work.depth + 1,
                 keys,
             });
         }
+        let labels = &labels[..count];
+        let base = self.find_base(labels)?;
+        self.base_used[base] = true;
+        self.units[work.unit] |= (base as u32) << BASE_SHIFT;
+        for (child, &label) in todo[first..].iter_mut().zip(labels) {
+            child.unit = base ^ usize::from(label);
+            self.take(child.unit);
+            self.units[child.unit] = u32::from(label);
+        }
+        Ok(())
     }
 
-    fn find_base(&mut self, labels: &[u8]) -> usize {
-        let first_open = self.nodes.len().saturating_sub(OPEN_BLOCKS * 256);
-        let fits = |used: &[bool], base: usize| labels.iter().all(|&label| !used[base ^ usize::from(label)]);
-        // Bases of one block that differ only in their low byte reach the same 256 places in another order.
-        for free in first_open..self.nodes.len() {
-            let base = free ^ usize::from(labels[0]);
-            if !self.used[free] && fits(&self.used, base) {
-                return base;
+    fn find_base(&mut self, labels: &[u8]) -> Result<usize, TokenizerError> {
+        let mut free = self.head;
+        for _ in 0..TRIES_MAX {
+            if free == NONE {
+                break;
+            }
+            let base = free as usize ^ usize::from(labels[0]);
+            let is_free = |label: &u8| !self.used[base ^ usize::from(*label)];
+            if !self.base_used[base] && labels[1..].iter().all(is_free) {
+                return Ok(base);
+            }
+            free = self.links[free as usize][1];
+        }
+        let block = self.units.len();
+        if block + BLOCK > UNITS_MAX {
+            return Err(TokenizerError::TooLarge {
+                what: "trie places",
+                found: block + BLOCK,
+                max: UNITS_MAX,
+            });
+        }
+        self.add_block();
+        Ok(block)
+    }
+
+    /// Labels the empty places with a base that no unit of their block has, so that no step ever arrives there.
+    ///
+    /// A block with an empty place has one: it has at most as many bases as children, hence fewer than 256.
+    fn seal(&mut self) {
+        for start in (0..self.units.len()).step_by(BLOCK) {
+            let spare = (start..start + BLOCK).find(|&base| !self.base_used[base]);
+            for place in start..start + BLOCK {
+                let empty = !self.used[place] || place == 0 || place == BLOCK - 1;
+                if let (true, Some(spare)) = (empty, spare) {
+                    self.units[place] |= (place ^ spare) as u32;
+                }
             }
         }
-        let block = self.nodes.len();
-        self.add_block();
-        block
     }
 }
 
@@ -165,32 +284,50 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    #[test]
-    fn longest_match_agrees_with_a_map() {
-        let mut keys = BTreeMap::new();
-        let mut state = 1u64;
-        for id in 0..3000u32 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let len = 1 + (state >> 60) as usize % 6;
-            let key: Vec<u8> = (0..len).map(|i| (state >> (8 * i)) as u8 & 0x83).collect();
-            keys.insert(key, id);
-        }
-        let sorted: Vec<(&[u8], u32)> = keys.iter().map(|(key, id)| (key.as_slice(), *id)).collect();
-        let trie = Trie::new(&[vec![(b"other", 1)], sorted]);
-        for probe in keys.keys() {
-            let text = [probe.as_slice(), &[0, 0x81, 2]].concat();
-            let naive = (1..=text.len())
-                .rev()
-                .find_map(|len| Some((*keys.get(&text[..len])?, len)));
-            assert_eq!(trie.longest(trie.root(1), &text), naive);
-        }
-        assert_eq!(trie.longest(trie.root(0), b"others"), Some((1, 5)));
-        assert_eq!(trie.longest(trie.root(0), b"oth"), None);
+    fn trie(map: &BTreeMap<Vec<u8>, u32>) -> Trie {
+        let keys: Vec<(&[u8], u32)> = map.iter().map(|(key, id)| (key.as_slice(), *id)).collect();
+        Trie::new(&keys).unwrap()
     }
 
     #[test]
-    fn an_empty_trie_finds_nothing() {
-        let trie = Trie::new(&[Vec::new()]);
-        assert_eq!(trie.longest(trie.root(0), b"\0a"), None);
+    fn finds_what_a_map_finds() {
+        let mut state = 7u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state >> 33
+        };
+        let mut key = |mask: u8| -> Vec<u8> {
+            let len = 1 + random() as usize % 6;
+            (0..len).map(|_| random() as u8 & mask).collect()
+        };
+        for mask in [0x03, 0x83, 0xff] {
+            let map: BTreeMap<Vec<u8>, u32> = (0..4000).map(|id| (key(mask), id)).collect();
+            let trie = trie(&map);
+            assert!(map.iter().all(|(key, &id)| trie.find(key) == Some(id)));
+            for _ in 0..20_000 {
+                let probe = key(mask);
+                assert_eq!(trie.find(&probe), map.get(&probe).copied(), "{probe:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_is_a_label() {
+        let map: BTreeMap<Vec<u8>, u32> = (0..=255u8)
+            .flat_map(|a| [(vec![a], u32::from(a)), (vec![a, 255 - a], 256 + u32::from(a))])
+            .collect();
+        let trie = trie(&map);
+        for a in 0..=255u8 {
+            for b in 0..=255u8 {
+                assert_eq!(trie.find(&[a, b]).is_some(), b == 255 - a);
+            }
+        }
+    }
+
+    #[test]
+    fn the_empty_key_is_only_itself() {
+        let trie = trie(&BTreeMap::from([(vec![], 9)]));
+        assert_eq!(trie.find(b""), Some(9));
+        assert!((0..=255).all(|byte| trie.find(&[byte]).is_none()));
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Vocab {
 const ABSENT: u32 = u32::MAX;
 
 impl Vocab {
-    /// Builds from `(token, id)`. Tokens must be distinct; of two tokens with one id the later names the id.
+    /// Builds from `(token, id)`. Of equal tokens the last counts; of two tokens with one id the later names the id.
     pub(crate) fn new<'a>(
         tokens: impl Iterator<Item = (&'a str, u32)> + Clone,
     ) -> Result<Self, TokenizerError> {
@@ -37,12 +37,31 @@ impl Vocab {
             vocab.spans[id as usize] = (vocab.text.len() as u32, token.len() as u32);
             vocab.text.push_str(token);
         }
-        let mut sorted: Vec<u32> = (0..vocab.spans.len() as u32)
-            .filter(|&id| vocab.token_text(id).is_some())
-            .collect();
-        sorted.sort_unstable_by(|&a, &b| vocab.token_text(a).cmp(&vocab.token_text(b)));
-        vocab.sorted = sorted;
+        vocab.sort();
         Ok(vocab)
+    }
+
+    /// Fills `sorted`, and takes out what an equal token replaced.
+    fn sort(&mut self) {
+        let present = (0..self.spans.len() as u32).filter_map(|id| Some((id, self.token_text(id)?)));
+        let mut tokens: Vec<(u64, &str, u32)> = present
+            .map(|(id, token)| (first_eight(token), token, id))
+            .collect();
+        let start = |id: u32| self.spans[id as usize].0;
+        tokens.sort_unstable_by(|a, b| {
+            let by_text = (a.0, a.1).cmp(&(b.0, b.1));
+            by_text.then_with(|| start(b.2).cmp(&start(a.2)))
+        });
+        let mut replaced = Vec::new();
+        tokens.dedup_by(|earlier, last| {
+            let is_equal = earlier.1 == last.1;
+            replaced.extend(is_equal.then_some(earlier.2));
+            is_equal
+        });
+        self.sorted = tokens.into_iter().map(|(_, _, id)| id).collect();
+        for id in replaced {
+            self.spans[id as usize].1 = ABSENT;
+        }
     }
 
     /// The token of `id`.
@@ -76,6 +95,14 @@ impl Vocab {
     }
 }
 
+/// The first eight bytes as a number, which decides nearly every comparison of two tokens.
+pub(crate) fn first_eight(token: &str) -> u64 {
+    let mut first = [0; 8];
+    let len = token.len().min(8);
+    first[..len].copy_from_slice(&token.as_bytes()[..len]);
+    u64::from_be_bytes(first)
+}
+
 /// An error when `found` is above `max`.
 pub(crate) fn limit(what: &'static str, found: usize, max: usize) -> Result<(), TokenizerError> {
     if found > max {
@@ -100,6 +127,25 @@ mod tests {
             assert_eq!(vocab.token_to_id(token), Some(id));
         }
         assert_eq!(vocab.token_to_id("c"), None);
+    }
+
+    #[test]
+    fn of_equal_tokens_the_last_counts() {
+        let vocab = Vocab::new(
+            [
+                ("a", 2),
+                ("longer than eight", 1),
+                ("a", 0),
+                ("longer than eight", 3),
+            ]
+            .into_iter(),
+        )
+        .unwrap();
+        assert_eq!(
+            vocab.iter().collect::<Vec<_>>(),
+            [("a", 0), ("longer than eight", 3)]
+        );
+        assert_eq!((vocab.token_text(2), vocab.token_text(1)), (None, None));
     }
 
     #[test]

@@ -4,29 +4,32 @@
 //! `tokenizers` crate does it, which gives up at the first gap without trying a shorter start).
 
 use crate::error::short;
+use crate::json::ModelJson;
 use crate::model::PieceSink;
 use crate::scratch::Scratch;
-use crate::trie::{NONE, Trie};
+use crate::trie::Trie;
 use crate::vocab::{Vocab, limit};
 use crate::{EncodeError, TokenizerError};
-use serde_json::Value;
 
 /// Largest `max_input_chars_per_word` accepted: scratch grows with it.
 const WORD_CHARS_MAX: usize = 4096;
 /// Largest vocabulary entry accepted.
 const TOKEN_BYTES_MAX: usize = 1 << 16;
 
-/// The model: tokens of a word's start and of its continuation in one trie.
+/// The model: tokens of a word's start and of its continuation, a trie for each.
 #[derive(Debug)]
 pub(crate) struct WordPiece {
     vocab: Vocab,
-    trie: Trie,
+    starts: Trie,
+    continuations: Trie,
     unknown: u32,
     word_chars_max: usize,
 }
 
 impl WordPiece {
-    pub(crate) fn from_json(model: &Value) -> Result<Self, TokenizerError> {
+    pub(crate) fn from_json(model: &ModelJson) -> Result<Self, TokenizerError> {
+        let vocab = Vocab::new(model.vocab.ids()?.iter())?;
+        let model = &model.rest;
         let text = |key: &str| {
             model[key]
                 .as_str()
@@ -35,7 +38,6 @@ impl WordPiece {
         let chars_max = model["max_input_chars_per_word"].as_u64().ok_or_else(|| {
             TokenizerError::Malformed("model.max_input_chars_per_word is not a number".into())
         })?;
-        let vocab = vocab_of(model)?;
         Self::new(
             vocab,
             text("unk_token")?,
@@ -59,15 +61,16 @@ impl WordPiece {
                 part: "model",
                 token: short(unknown),
             })?;
-        let starts = vocab.iter().map(|(token, id)| (token.as_bytes(), id)).collect();
-        let continuations = vocab
+        let starts: Vec<(&[u8], u32)> = vocab.iter().map(|(token, id)| (token.as_bytes(), id)).collect();
+        let continuations: Vec<(&[u8], u32)> = vocab
             .iter()
             .filter_map(|(token, id)| Some((token.strip_prefix(prefix)?.as_bytes(), id)))
             .collect();
-        let trie = Trie::new(&[starts, continuations]);
+        let (starts, continuations) = (Trie::new(&starts)?, Trie::new(&continuations)?);
         Ok(Self {
             vocab,
-            trie,
+            starts,
+            continuations,
             unknown,
             word_chars_max: chars_max,
         })
@@ -95,7 +98,7 @@ impl WordPiece {
     /// The id of the whole word or its first piece, with that piece's length.
     #[inline]
     pub(crate) fn first(&self, word: &[u8]) -> Option<(u32, usize)> {
-        self.trie.longest(self.trie.root(0), word)
+        self.starts.longest(word)
     }
 
     /// The id of a word of one character.
@@ -122,7 +125,7 @@ impl WordPiece {
             if rest.is_empty() {
                 return out.get(..count);
             }
-            let (next, len) = self.trie.longest(self.trie.root(1), rest)?;
+            let (next, len) = self.continuations.longest(rest)?;
             id = next;
             end += len;
         }
@@ -155,26 +158,6 @@ impl WordPiece {
         }
         Ok(())
     }
-}
-
-/// The `vocab` object of a model: token to id.
-pub(crate) fn vocab_of(model: &Value) -> Result<Vocab, TokenizerError> {
-    let malformed = |what: &str| TokenizerError::Malformed(format!("model.vocab {what}"));
-    let object = model["vocab"]
-        .as_object()
-        .ok_or_else(|| malformed("is not an object"))?;
-    let mut tokens = Vec::with_capacity(object.len());
-    for (token, id) in object {
-        let id = id
-            .as_u64()
-            .and_then(|id| u32::try_from(id).ok())
-            .filter(|&id| id != NONE);
-        tokens.push((
-            token.as_str(),
-            id.ok_or_else(|| malformed("holds an id that is not a number of 32 bits"))?,
-        ));
-    }
-    Vocab::new(tokens.into_iter())
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! At most half of its cells are ever full, so a probe is a few neighbouring words. Removing shifts back what follows, which leaves no
 //! tombstones: lookups stay as short after a million evictions as on the first day.
 
+use super::zeros::zeros;
+
 /// The index. A cell holds a slot plus one, 0 when it is empty, so that an untouched part of it costs no memory.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -21,7 +23,7 @@ impl Index {
 
     pub(super) fn new(slots: usize) -> Index {
         Index {
-            cells: vec![0; Index::cells(slots)].into(),
+            cells: zeros(Index::cells(slots)),
         }
     }
 

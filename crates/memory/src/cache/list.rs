@@ -1,5 +1,7 @@
 //! Lists threaded through one array of links: taking an element out of the middle is O(1), and no list ever allocates.
 
+use super::zeros::{Zeros, zeros};
+
 /// No element.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -9,6 +11,9 @@ struct Link {
     next: u32,
 }
 
+// SAFETY: numbers.
+unsafe impl Zeros for Link {}
+
 /// One link an element. An element may be in one of the lists that share these links, not in two.
 #[derive(Debug)]
 pub(super) struct Links(Box<[Link]>);
@@ -17,7 +22,7 @@ impl Links {
     pub(super) const BYTES_EACH: usize = size_of::<Link>();
 
     pub(super) fn new(count: usize) -> Links {
-        Links(vec![Link::default(); count].into())
+        Links(zeros(count))
     }
 
     /// The element before `index`, towards the front.

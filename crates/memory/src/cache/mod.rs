@@ -45,6 +45,7 @@ mod sessions;
 mod state;
 #[cfg(test)]
 mod tests;
+mod zeros;
 
 use std::fmt;
 use std::str::FromStr;

@@ -2,13 +2,18 @@
 
 use super::index::Index;
 use super::list::{Links, List, NONE};
+use super::zeros::{Zeros, zeros};
 
-#[derive(Debug, Clone, Copy, Default)]
+/// Written whole before it is used first.
+#[derive(Debug, Clone, Copy)]
 struct Record {
     id: u64,
     list: List,
     next_free: u32,
 }
+
+// SAFETY: numbers.
+unsafe impl Zeros for Record {}
 
 /// All sessions with at least one entry; there is room for as many as slots.
 #[derive(Debug)]
@@ -36,7 +41,7 @@ impl Sessions {
 
     pub(super) fn new(slots: usize) -> Sessions {
         Sessions {
-            records: vec![Record::default(); slots].into(),
+            records: zeros(slots),
             index: Index::new(slots),
             links: Links::new(slots),
             free: NONE,

@@ -7,6 +7,7 @@ use super::index::Index;
 use super::list::{Links, List};
 use super::order::{self, Order};
 use super::sessions::Sessions;
+use super::zeros::{Zeros, zeros};
 use super::{CacheConfig, CacheKey, CachePolicy, CacheStats, Inserted};
 use crate::region::Region;
 
@@ -25,6 +26,9 @@ struct Entry {
     /// It holds a vector; otherwise it is free, or its chunk has no pages.
     full: bool,
 }
+
+// SAFETY: numbers, and a flag that is not set.
+unsafe impl Zeros for Entry {}
 
 impl Entry {
     fn is_old(&self, now_ns: u64, ttl_ns: u64) -> bool {
@@ -66,7 +70,7 @@ impl State {
         let slots = geometry.slots();
         State {
             geometry,
-            entries: vec![Entry::default(); slots].into(),
+            entries: zeros(slots),
             index: Index::new(slots),
             links: Links::new(slots),
             free: List::default(),

@@ -4,7 +4,7 @@ use plimsoll_encoder::{Format, Model, ModelFiles};
 use plimsoll_memory::Mapping;
 use plimsoll_text::Tokenizer;
 
-use super::{EMBEDDED_ID, Loaded, ModelError, prompts};
+use super::{EMBEDDED_ID, Loaded, ModelError, prompts, side_by_side};
 
 /// Bytes of a file at an address that its tensors can be read from.
 #[repr(C, align(64))]
@@ -36,16 +36,22 @@ pub(super) fn load(format: Option<Format>) -> Result<Loaded, ModelError> {
         sentence_bert: None,
         format,
     };
-    let model = Model::from_parts(files).map_err(|source| ModelError::Load {
-        id: id.clone(),
-        source,
-    })?;
-    let tokenizer =
-        Tokenizer::from_json(file!("tokenizer.json")).map_err(|source| ModelError::Tokenizer {
-            id: id.clone(),
-            file: "tokenizer.json",
-            source,
-        })?;
+    let (model, tokenizer) = side_by_side(
+        || {
+            Model::from_parts(files).map_err(|source| ModelError::Load {
+                id: id.clone(),
+                source,
+            })
+        },
+        || {
+            Tokenizer::from_json(file!("tokenizer.json")).map_err(|source| ModelError::Tokenizer {
+                id: id.clone(),
+                file: "tokenizer.json",
+                source,
+            })
+        },
+    );
+    let (model, tokenizer) = (model?, tokenizer?);
     let (prompts, default_prompt) = prompts(&id, Some(file!("config_sentence_transformers.json")))?;
     Ok(Loaded {
         model,

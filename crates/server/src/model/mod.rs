@@ -3,7 +3,9 @@
 mod embedded;
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::SystemTime;
 
 use plimsoll_encoder::{Format, LoadError, Model, Pooling};
@@ -161,11 +163,16 @@ fn load_dir(id: &str, format: Option<Format>) -> Result<Loaded, ModelError> {
     if !path.is_dir() {
         return Err(ModelError::Missing { id: id.to_owned() });
     }
-    let model = Model::load_dir_as(path, format).map_err(|source| ModelError::Load {
-        id: id.to_owned(),
-        source,
-    })?;
-    let tokenizer = tokenizer(id, path)?;
+    let (model, tokenizer) = side_by_side(
+        || {
+            Model::load_dir_as(path, format).map_err(|source| ModelError::Load {
+                id: id.to_owned(),
+                source,
+            })
+        },
+        || tokenizer(id, path),
+    );
+    let (model, tokenizer) = (model?, tokenizer?);
     let bytes = read(&path.join("config_sentence_transformers.json"))?;
     let (prompts, default_prompt) = prompts(id, bytes.as_deref())?;
     Ok(Loaded {
@@ -175,6 +182,15 @@ fn load_dir(id: &str, format: Option<Format>) -> Result<Loaded, ModelError> {
         default_prompt,
         id: id.to_owned(),
         revision: revision(id, path)?,
+    })
+}
+
+/// Runs both at the same time: weights and tokenizer take most of a start, and know nothing of each other.
+fn side_by_side<A, B: Send>(one: impl FnOnce() -> A, other: impl FnOnce() -> B + Send) -> (A, B) {
+    thread::scope(|scope| {
+        let other = scope.spawn(other);
+        let one = one();
+        (one, other.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
 }
 

@@ -4,6 +4,7 @@
 //! the text. Each pass looks at one character at a time, decomposition apart; so their composition is a table.
 
 use crate::unicode::{CHINESE, MARK_NONSPACING, OTHER, PUNCTUATION, has};
+use std::ops::Range;
 use unicode_normalization_alignments::char::{canonical_combining_class, decompose_canonical};
 
 /// The switches of `BertNormalizer`, its accent default resolved.
@@ -49,7 +50,7 @@ const KINDS: [Kind; 8] = [
 ];
 
 /// A kind and, for `Letter` and `Single`, the character it becomes, in 32 bits.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry(u32);
 
 impl Entry {
@@ -116,6 +117,13 @@ impl BertFlags {
         }
     }
 
+    /// Writes the entries of a range.
+    fn classify_all(self, range: Range<char>, entries: &mut [Entry]) {
+        for c in range {
+            entries[c as usize] = self.classify(c);
+        }
+    }
+
     /// The entry of `c`, from the rules.
     pub(crate) fn classify(self, c: char) -> Entry {
         if self.cleans(c) {
@@ -156,6 +164,15 @@ impl BertFlags {
     }
 }
 
+/// Most of the Basic Multilingual Plane: in each of these ranges all characters have the kind of the first, and stay themselves. Ideographs of
+/// extension A, ideographs, syllables of Hangul, private use.
+const ALIKE: [(char, char); 4] = [
+    ('\u{3400}', '\u{4DBF}'),
+    ('\u{4E00}', '\u{9FFF}'),
+    ('\u{AC00}', '\u{D7A3}'),
+    ('\u{E000}', '\u{F8FF}'),
+];
+
 /// The entries of the Basic Multilingual Plane; the rest is classified as it comes.
 #[derive(Debug)]
 pub(crate) struct Classes {
@@ -167,9 +184,17 @@ pub(crate) struct Classes {
 
 impl Classes {
     pub(crate) fn new(flags: BertFlags) -> Self {
-        let basic: Vec<Entry> = (0..0x1_0000)
-            .map(|c| flags.classify(char::from_u32(c).unwrap_or('\u{FFFD}')))
-            .collect();
+        let mut basic = vec![flags.classify('\u{FFFD}'); 0x1_0000];
+        let mut rest = '\0';
+        for (first, last) in ALIKE {
+            flags.classify_all(rest..first, &mut basic);
+            let kind = flags.classify(first).kind();
+            for c in first..=last {
+                basic[c as usize] = Entry::new(kind, c);
+            }
+            rest = char::from_u32(last as u32 + 1).unwrap_or(last);
+        }
+        flags.classify_all(rest..'\u{10000}', &mut basic);
         let mut ascii_word = [0x80; 256];
         for (byte, word) in ascii_word.iter_mut().enumerate().take(128) {
             let entry = basic[byte];
@@ -194,6 +219,27 @@ impl Classes {
         match self.basic.get(c as usize) {
             Some(&entry) => entry,
             None => self.flags.classify(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_holds_what_the_rules_say() {
+        for flags in 0..16 {
+            let flags = BertFlags {
+                clean_text: flags & 1 > 0,
+                handle_chinese_chars: flags & 2 > 0,
+                strip_accents: flags & 4 > 0,
+                lowercase: flags & 8 > 0,
+            };
+            let classes = Classes::new(flags);
+            for c in '\0'..'\u{10100}' {
+                assert_eq!(classes.of(c), flags.classify(c), "{c:?} {flags:?}");
+            }
         }
     }
 }

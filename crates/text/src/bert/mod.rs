@@ -30,9 +30,13 @@ pub(crate) struct Bert {
 
 impl Bert {
     pub(crate) fn new(flags: BertFlags, model: &WordPiece) -> Self {
-        let singles = (0..0x1_0000)
-            .map(|c| char::from_u32(c).map_or(model.unknown(), |c| model.single(c)))
-            .collect();
+        let mut singles = vec![model.unknown(); 0x1_0000];
+        for (token, _) in model.vocab().iter().filter(|(token, _)| token.len() <= 3) {
+            let mut chars = token.chars();
+            if let (Some(c), None) = (chars.next(), chars.next()) {
+                singles[c as usize] = model.single(c);
+            }
+        }
         Self {
             classes: Classes::new(flags),
             singles,

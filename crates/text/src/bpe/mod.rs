@@ -12,10 +12,10 @@ mod pairs;
 
 use crate::TokenizerError;
 use crate::error::short;
+use crate::json::ModelJson;
 use crate::scratch::Scratch;
-use crate::trie::{NONE, Trie};
+use crate::trie::Trie;
 use crate::vocab::{Vocab, limit};
-use crate::wordpiece::vocab_of;
 use merge::Symbols;
 use pairs::Pairs;
 use serde_json::Value;
@@ -38,10 +38,11 @@ pub(crate) struct Bpe {
 }
 
 impl Bpe {
-    pub(crate) fn from_json(model: &Value) -> Result<Self, TokenizerError> {
-        refuse_options(model)?;
-        let vocab = vocab_of(model)?;
-        let mut bytes = [NONE; 256];
+    pub(crate) fn from_json(model: &ModelJson) -> Result<Self, TokenizerError> {
+        refuse_options(&model.rest)?;
+        let vocab = Vocab::new(model.vocab.ids()?.iter())?;
+        let model = &model.rest;
+        let mut bytes = [0; 256];
         for (byte, id) in (0..=255u8).zip(bytes.iter_mut()) {
             let spelling = char_of(byte).to_string();
             let missing = || TokenizerError::MissingToken {
@@ -55,14 +56,14 @@ impl Bpe {
             vocab,
             bytes,
             pairs,
-            whole: Trie::new(&[Vec::new()]),
+            whole: Trie::new(&[])?,
         };
         let ignore_merges = model["ignore_merges"].as_bool().unwrap_or(false);
-        bpe.whole = bpe.whole_tokens(ignore_merges);
+        bpe.whole = bpe.whole_tokens(ignore_merges)?;
         Ok(bpe)
     }
 
-    fn whole_tokens(&self, ignore_merges: bool) -> Trie {
+    fn whole_tokens(&self, ignore_merges: bool) -> Result<Trie, TokenizerError> {
         let mut keys: Vec<(Vec<u8>, u32)> = Vec::new();
         let mut scratch = vec![0u8; self.scratch_bytes(WORD_BYTES_MAX)];
         for (token, id) in self.vocab.iter() {
@@ -80,7 +81,8 @@ impl Bpe {
             }
         }
         keys.sort_unstable();
-        Trie::new(&[keys.iter().map(|(key, id)| (key.as_slice(), *id)).collect()])
+        let keys: Vec<(&[u8], u32)> = keys.iter().map(|(key, id)| (key.as_slice(), *id)).collect();
+        Trie::new(&keys)
     }
 
     pub(crate) fn vocab(&self) -> &Vocab {
@@ -117,14 +119,13 @@ impl Bpe {
 
     #[inline]
     fn whole_word(&self, prefixed: bool, word: &[u8]) -> Option<u32> {
-        let mut at = self.whole.root(0);
-        if prefixed {
-            at = self.whole.step(at, b' ')?;
-        }
-        for &byte in word {
-            at = self.whole.step(at, byte)?;
-        }
-        Some(self.whole.value(at)).filter(|&id| id != NONE)
+        let root = self.whole.root();
+        let start = if prefixed {
+            self.whole.step(root, b' ')?
+        } else {
+            root
+        };
+        self.whole.find_from(start, word)
     }
 
     fn merge(&self, prefixed: bool, word: &[u8], scratch: &mut [u8], mut each: impl FnMut(u32, usize)) {
@@ -227,6 +228,10 @@ mod tests {
         assert_eq!(byte_of('中'), None);
     }
 
+    fn from_json(model: Value) -> Result<Bpe, TokenizerError> {
+        Bpe::from_json(&serde_json::from_value(model).unwrap())
+    }
+
     fn model() -> Bpe {
         let mut vocab: Map<String, Value> = (0..=255u8).map(|b| (char_of(b).to_string(), json!(b))).collect();
         let merges = [
@@ -235,7 +240,7 @@ mod tests {
         for (number, merge) in merges.iter().enumerate() {
             vocab.insert(merge.replace(' ', ""), json!(256 + number));
         }
-        Bpe::from_json(&json!({"vocab": vocab, "merges": merges})).unwrap()
+        from_json(json!({"vocab": vocab, "merges": merges})).unwrap()
     }
 
     /// Merging as its definition says: the best pair of the whole word, leftmost first, again and again.
@@ -290,7 +295,7 @@ mod tests {
 
     #[test]
     fn what_is_not_byte_level_is_refused() {
-        let refused = Bpe::from_json(&json!({"vocab": {"a": 0}, "merges": []})).unwrap_err();
+        let refused = from_json(json!({"vocab": {"a": 0}, "merges": []})).unwrap_err();
         assert!(
             matches!(
                 refused,
@@ -301,7 +306,7 @@ mod tests {
             ),
             "{refused}"
         );
-        let refused = Bpe::from_json(&json!({"dropout": 0.1})).unwrap_err();
+        let refused = from_json(json!({"dropout": 0.1})).unwrap_err();
         assert_eq!(
             refused.to_string(),
             "tokenizer model `BPE with dropout` is not supported"

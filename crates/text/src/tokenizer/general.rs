@@ -9,7 +9,6 @@ use crate::normalize::{Chain, Chars, SOURCED_WORDS, WINDOW_CHARS_MAX, Walk};
 use crate::output::Tokens;
 use crate::pretokenize::{Cut, View};
 use crate::scratch::{ALIGN_SLACK, Scratch, padded};
-use crate::trie::NONE;
 use crate::unicode::{WORD, has};
 use std::ops::Range;
 
@@ -282,8 +281,7 @@ impl Segment<'_, '_, '_, '_, '_> {
                 }
             }
             position += 1;
-            let id = self.tokenizer.normalized.id(at);
-            if id != NONE {
+            if let Some(id) = self.tokenizer.normalized.id(at) {
                 found = Some((id, position));
             }
         }

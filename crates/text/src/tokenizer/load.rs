@@ -8,6 +8,7 @@ use crate::added::{Added, AddedTokens};
 use crate::bert::{Bert, BertFlags};
 use crate::bpe::Bpe;
 use crate::error::short;
+use crate::json::{FileJson, ModelJson};
 use crate::normalize::Chain;
 use crate::normalize::load::bert_flags;
 use crate::pretokenize::Splitter;
@@ -34,35 +35,35 @@ impl Tokenizer {
     /// [`TokenizerError`] names the component that is not supported, the token that is missing, or the size that is too large.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
         limit("file size in bytes", bytes.len(), FILE_BYTES_MAX)?;
-        let file: Value =
+        let file: FileJson =
             serde_json::from_slice(bytes).map_err(|e| TokenizerError::Malformed(e.to_string()))?;
-        if file["version"].as_str().is_some_and(|version| version != "1.0") {
+        if let Some(version) = file.version.as_str().filter(|&version| version != "1.0") {
             return Err(TokenizerError::Unsupported {
                 part: "version",
-                name: short(file["version"].as_str().unwrap_or("")),
+                name: short(version),
             });
         }
-        let model = model(&file["model"])?;
-        let added: Vec<Added> = match &file["added_tokens"] {
+        let model = model(&file.model)?;
+        let added: Vec<Added> = match &file.added_tokens {
             Value::Null => Vec::new(),
             tokens => Vec::deserialize(tokens)
                 .map_err(|e| TokenizerError::Malformed(format!("added_tokens: {e}")))?,
         };
         let bert = match (
-            file["normalizer"]["type"].as_str(),
-            file["pre_tokenizer"]["type"].as_str(),
+            file.normalizer["type"].as_str(),
+            file.pre_tokenizer["type"].as_str(),
         ) {
-            (Some("BertNormalizer"), Some("BertPreTokenizer")) => Some(bert_flags(&file["normalizer"])?),
+            (Some("BertNormalizer"), Some("BertPreTokenizer")) => Some(bert_flags(&file.normalizer)?),
             _ => None,
         };
         let parts = Parts {
             model,
-            chain: Chain::from_json(&file["normalizer"])?,
-            splitters: splitters(&file["pre_tokenizer"])?,
+            chain: Chain::from_json(&file.normalizer)?,
+            splitters: splitters(&file.pre_tokenizer)?,
             bert,
             added,
-            template: Template::from_json(&file["post_processor"])?,
-            decoder: Decoder::from_json(&file["decoder"])?,
+            template: Template::from_json(&file.post_processor)?,
+            decoder: Decoder::from_json(&file.decoder)?,
         };
         parts.build()
     }
@@ -75,11 +76,8 @@ impl Tokenizer {
     pub fn from_vocab_txt(bytes: &[u8], lowercase: bool) -> Result<Self, TokenizerError> {
         limit("file size in bytes", bytes.len(), FILE_BYTES_MAX)?;
         let text = std::str::from_utf8(bytes).map_err(|e| TokenizerError::Malformed(e.to_string()))?;
-        let mut tokens: std::collections::HashMap<&str, u32> = std::collections::HashMap::new();
-        for (id, line) in text.lines().enumerate() {
-            tokens.insert(line.trim_end(), id as u32);
-        }
-        let vocab = Vocab::new(tokens.iter().map(|(token, id)| (*token, *id)))?;
+        let lines = text.lines().zip(0..);
+        let vocab = Vocab::new(lines.map(|(line, id)| (line.trim_end(), id)))?;
         let id = |token: &str| {
             vocab
                 .token_to_id(token)
@@ -148,8 +146,8 @@ impl Parts {
             });
         }
         let added = AddedTokens::new(added, |token| model.token_to_id(token), model.vocab_size())?;
-        let plain = added.matcher(false, str::to_owned);
-        let normalized = added.matcher(true, |token| chain.normalize(token));
+        let plain = added.matcher(false, str::to_owned)?;
+        let normalized = added.matcher(true, |token| chain.normalize(token))?;
         let road = match (&model, bert) {
             (Model::WordPiece(model), Some(flags)) if normalized.longest() == 0 => {
                 Road::Bert(Box::new(Bert::new(flags, model)))
@@ -178,8 +176,8 @@ impl Parts {
     }
 }
 
-fn model(model: &Value) -> Result<Model, TokenizerError> {
-    match model["type"].as_str() {
+fn model(model: &ModelJson) -> Result<Model, TokenizerError> {
+    match model.rest["type"].as_str() {
         Some("WordPiece") => Ok(Model::WordPiece(WordPiece::from_json(model)?)),
         Some("Unigram") => Ok(Model::Unigram(Unigram::from_json(model)?)),
         Some("BPE") => Ok(Model::Bpe(Box::new(Bpe::from_json(model)?))),
@@ -187,8 +185,8 @@ fn model(model: &Value) -> Result<Model, TokenizerError> {
             part: "model",
             name: short(other),
         }),
-        None if model["merges"].is_array() => Ok(Model::Bpe(Box::new(Bpe::from_json(model)?))),
-        None if model["continuing_subword_prefix"].is_string() => {
+        None if model.rest["merges"].is_array() => Ok(Model::Bpe(Box::new(Bpe::from_json(model)?))),
+        None if model.rest["continuing_subword_prefix"].is_string() => {
             Ok(Model::WordPiece(WordPiece::from_json(model)?))
         }
         None => Err(TokenizerError::Malformed("the model has no type".into())),

@@ -10,14 +10,14 @@
 //! f64, the earlier start wins a tie, characters without a piece score 10 less than the worst piece, and neighbouring
 //! unknown pieces become one.
 
-mod trie;
-
 use crate::error::short;
+use crate::json::ModelJson;
 use crate::model::PieceSink;
+use crate::trie::{Place, Trie};
+use crate::vocab::first_eight;
 use crate::{EncodeError, TokenizerError};
 use serde_json::Value;
 use std::cmp::Reverse;
-use trie::{Place, Trie};
 
 /// Longest piece in bytes: lengths are kept in one byte.
 const PIECE_BYTES_MAX: usize = u8::MAX as usize;
@@ -53,20 +53,10 @@ pub(crate) struct Unigram {
 
 impl Unigram {
     /// Reads the `model` object of a `tokenizer.json`.
-    pub(crate) fn from_json(model: &Value) -> Result<Self, TokenizerError> {
+    pub(crate) fn from_json(model: &ModelJson) -> Result<Self, TokenizerError> {
         let malformed = |what: &str| TokenizerError::Malformed(format!("Unigram {what}"));
-        let vocab = model
-            .get("vocab")
-            .and_then(Value::as_array)
-            .ok_or_else(|| malformed("`vocab` is not an array"))?;
-        let mut pieces = Vec::with_capacity(vocab.len());
-        for entry in vocab {
-            let pair = entry.as_array().filter(|pair| pair.len() == 2);
-            let (piece, score) = pair
-                .and_then(|pair| Some((pair[0].as_str()?, pair[1].as_f64()?)))
-                .ok_or_else(|| malformed("`vocab` has an entry that is not a piece with its score"))?;
-            pieces.push((piece, score));
-        }
+        let pieces: Vec<(&str, f64)> = model.vocab.scores()?.iter().collect();
+        let model = &model.rest;
         let unknown_id = match model.get("unk_id") {
             None | Some(Value::Null) => None,
             Some(id) => Some(
@@ -312,13 +302,10 @@ fn utf8_len(lead: u8) -> usize {
     }
 }
 
-/// Keys of the trie: sorted, of equal pieces the last. The first eight bytes, as a number, decide nearly every comparison.
+/// Keys of the trie: sorted, of equal pieces the last.
 fn sorted<'p>(pieces: &[(&'p str, f64)]) -> Vec<(&'p [u8], u32)> {
-    let keyed = |(id, (piece, _)): (usize, &(&'p str, f64))| {
-        let mut first = [0; 8];
-        let len = piece.len().min(8);
-        first[..len].copy_from_slice(&piece.as_bytes()[..len]);
-        (u64::from_be_bytes(first), piece.as_bytes(), Reverse(id as u32))
+    let keyed = |(id, &(piece, _)): (usize, &(&'p str, f64))| {
+        (first_eight(piece), piece.as_bytes(), Reverse(id as u32))
     };
     let mut keys: Vec<(u64, &[u8], Reverse<u32>)> = pieces.iter().enumerate().map(keyed).collect();
     keys.sort_unstable();

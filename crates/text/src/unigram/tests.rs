@@ -9,7 +9,7 @@ type Cut = (u32, usize, usize);
 /// Made by `tools/unigram_golden.py` with the Python package `tokenizers`.
 #[derive(Deserialize)]
 struct Golden {
-    model: Value,
+    model: ModelJson,
     cases: Vec<(String, Vec<Cut>)>,
 }
 
@@ -168,7 +168,10 @@ fn ten_megabytes_without_a_space_need_one_byte_each() {
 
 #[test]
 fn broken_models_are_refused() {
-    let json = |text: &str| Unigram::from_json(&serde_json::from_str(text).unwrap());
+    let json = |text: &str| {
+        let model = serde_json::from_str(text).map_err(|e| TokenizerError::Malformed(e.to_string()))?;
+        Unigram::from_json(&model)
+    };
     for text in [
         "{}",
         r#"{"vocab": 1}"#,

@@ -1,5 +1,7 @@
 //! Who was here: fingerprints of entries that were evicted lately, without their contents.
 
+use crate::cache::zeros::{Zeros, zeros};
+
 /// Cells that a fingerprint may lie in.
 const WAYS: usize = 4;
 
@@ -10,6 +12,9 @@ struct Cell {
     /// The eviction that wrote it, counted.
     at: u32,
 }
+
+// SAFETY: numbers.
+unsafe impl Zeros for Cell {}
 
 /// The last evictions, in a table of sets of four. A set that overflows forgets its oldest, and two keys may share a fingerprint: a wrong answer here
 /// costs one eviction, never a wrong vector.
@@ -30,7 +35,7 @@ impl Ghost {
 
     pub(in crate::cache) fn new(slots: usize) -> Ghost {
         Ghost {
-            cells: vec![Cell::default(); Ghost::cells(slots)].into(),
+            cells: zeros(Ghost::cells(slots)),
             evictions: 0,
         }
     }

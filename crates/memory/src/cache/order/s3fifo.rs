@@ -6,6 +6,7 @@
 use super::Order;
 use super::ghost::Ghost;
 use crate::cache::list::{Links, List};
+use crate::cache::zeros::{Zeros, zeros};
 
 /// One part in so many is the small queue.
 const SMALL_PART: usize = 10;
@@ -18,6 +19,9 @@ struct Mark {
     uses: u8,
     in_main: bool,
 }
+
+// SAFETY: numbers, and a flag that is not set.
+unsafe impl Zeros for Mark {}
 
 #[derive(Debug)]
 pub(in crate::cache) struct S3Fifo {
@@ -36,7 +40,7 @@ impl S3Fifo {
         S3Fifo {
             small: List::default(),
             main: List::default(),
-            marks: vec![Mark::default(); slots].into(),
+            marks: zeros(slots),
             ghost: Ghost::new(slots),
         }
     }
