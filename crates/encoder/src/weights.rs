@@ -435,7 +435,7 @@ impl Binder {
             jobs.push((job, &mut to[..job.to.len()]));
             rest = behind;
         }
-        let file = self.file.bytes();
+        let file = &self.file;
         let threads = std::thread::available_parallelism()
             .map_or(1, usize::from)
             .min(jobs.len());
@@ -448,16 +448,16 @@ impl Binder {
                     .pop()
             };
             while let Some((job, to)) = next() {
-                job.run(file, to);
+                job.run(file.bytes(), to);
+                for (range, _) in &job.from {
+                    file.release(range.clone());
+                }
             }
         };
         std::thread::scope(|scope| {
             (1..threads).for_each(|_| drop(scope.spawn(work)));
             work();
         });
-        for (range, _) in self.conversions.iter().flat_map(|job| &job.from) {
-            self.file.release(range.clone());
-        }
         Ok((
             Store {
                 file: self.file,

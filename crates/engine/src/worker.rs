@@ -44,6 +44,8 @@ pub struct Worker {
     /// Which crew it leads.
     index: usize,
     scratch: Scratch,
+    /// Whether all of `scratch` was made resident since it was made or given back.
+    is_warm: bool,
     pass: Pass,
     staging: Staging,
     /// Read and written within one text stage only.
@@ -61,14 +63,26 @@ impl Worker {
             engine,
             index,
             scratch,
+            is_warm: false,
             pass,
             staging,
             text_scratch,
         })
     }
 
+    /// Makes the arena of passes resident, so that no length of text, however late it comes first, makes the process grow. Passes do this after a
+    /// [rest](Worker::rest); a thread does well to do it as it starts.
+    pub fn warm(&mut self) {
+        if !self.is_warm {
+            // Where the system refuses, pages come as they are used: they were committed and billed from the start.
+            let _ = self.scratch.populate();
+            self.is_warm = true;
+        }
+    }
+
     /// Gives the memory of its arenas back to the system until the next piece of work; for when there has been none for a while.
     pub fn rest(&mut self) {
+        self.is_warm = false;
         for arena in [&mut self.scratch, &mut self.text_scratch] {
             // Pages that cannot be given back stay what they are: the worker's.
             let _ = arena.give_back_beyond(0);
@@ -86,7 +100,10 @@ impl Worker {
                 self.read_text(job);
                 Turn::Text
             }
-            Next::Pass => self.run_pass(),
+            Next::Pass => {
+                self.warm();
+                self.run_pass()
+            }
         }
     }
 

@@ -14,7 +14,9 @@
 //! Int8 weights are symmetric per output, `w = q * scale` with q in -127..=127; rows of x bring a scale and a zero of their own
 //! ([`crate::Kernel::encode`]), and `sum` takes the zero out again.
 
+use crate::Kernel;
 use crate::q4::f32_to_bf16;
+use crate::simd::{Op, Simd};
 
 /// Outputs of a panel: three vectors of the widest instruction set.
 pub(crate) const PANEL: usize = 48;
@@ -160,37 +162,69 @@ pub fn pack(format: Format, inputs: usize, outputs: usize, weights: &[f32], firs
         weights.len() == rows * inputs && first + rows <= outputs,
         "{rows} rows at {first} of {outputs}"
     );
-    let steps = format.row_words(inputs);
-    let (panels, columns) = words.split_at_mut(padded(outputs) * steps);
-    // Panel by panel, in blocks of steps that stay in the cache until all outputs have passed.
-    const BLOCK_STEPS: usize = 32;
-    let mut scales = [0.0; PANEL];
-    let mut row = 0;
-    while row < rows {
-        let (panel, column) = ((first + row) / PANEL, (first + row) % PANEL);
-        let count = (PANEL - column).min(rows - row);
-        let part = &weights[row * inputs..(row + count) * inputs];
-        if format == Format::Int8 {
-            let (to_scales, to_sums) = columns.split_at_mut(padded(outputs));
-            for (i, weights) in part.chunks_exact(inputs).enumerate() {
-                let scale = scale_of(weights);
-                let sum: f32 = weights.iter().map(|&w| f32::from(quantise(w, scale))).sum();
-                scales[i] = scale;
-                to_scales[first + row + i] = scale.to_bits();
-                to_sums[first + row + i] = sum.to_bits();
-            }
-        }
-        let panel = &mut panels[panel * PANEL * steps..(panel + 1) * PANEL * steps];
-        for block in (0..steps).step_by(BLOCK_STEPS) {
-            for (i, weights) in part.chunks_exact(inputs).enumerate() {
-                for step in block..steps.min(block + BLOCK_STEPS) {
-                    let end = inputs.min((step + 1) * format.word_inputs());
-                    let group = &weights[step * format.word_inputs()..end];
-                    panel[step * PANEL + column + i] = word(format, group, scales[i]);
+    Kernel::detect().level.run(Pack {
+        format,
+        inputs,
+        outputs,
+        weights,
+        first,
+        words,
+    });
+}
+
+/// See [`pack`].
+struct Pack<'a> {
+    format: Format,
+    inputs: usize,
+    outputs: usize,
+    weights: &'a [f32],
+    first: usize,
+    words: &'a mut [u32],
+}
+
+/// Steps that are turned at once: a cache line of each row.
+const BLOCK: usize = 16;
+
+impl Op for Pack<'_> {
+    type Output = ();
+    /// ```text
+    /// for each panel, for each block of steps:
+    ///     each row's words of the block, one row below the other        (reads the weights in their order)
+    ///     each step's words, one output beside the other, to the panel  (writes the panel in its order)
+    /// ```
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let steps = self.format.row_words(self.inputs);
+        let (panels, columns) = self.words.split_at_mut(padded(self.outputs) * steps);
+        let (to_scales, to_sums) = columns.split_at_mut(columns.len() / 2);
+        let mut scales = [1.0; PANEL];
+        let mut block = [[0; BLOCK]; PANEL];
+        let mut rest = self.weights;
+        let mut output = self.first;
+        while !rest.is_empty() {
+            let (panel, column) = (output / PANEL, output % PANEL);
+            let count = (PANEL - column).min(rest.len() / self.inputs);
+            let (part, behind) = rest.split_at(count * self.inputs);
+            if self.format == Format::Int8 {
+                for (i, weights) in part.chunks_exact(self.inputs).enumerate() {
+                    scales[i] = scale_of(weights);
+                    to_scales[output + i] = scales[i].to_bits();
+                    to_sums[output + i] = sum_of(weights, scales[i]).to_bits();
                 }
             }
+            let panel = &mut panels[panel * PANEL * steps..(panel + 1) * PANEL * steps];
+            for (index, to) in panel.chunks_mut(BLOCK * PANEL).enumerate() {
+                let from = index * BLOCK * self.format.word_inputs();
+                for ((weights, scale), words) in part.chunks_exact(self.inputs).zip(scales).zip(&mut block) {
+                    row_words(self.format, &weights[from..], scale, words);
+                }
+                for (step, to) in to.chunks_exact_mut(PANEL).enumerate() {
+                    let to = &mut to[column..column + count];
+                    to.iter_mut().zip(&block).for_each(|(to, row)| *to = row[step]);
+                }
+            }
+            (rest, output) = (behind, output + count);
         }
-        row += count;
     }
 }
 
@@ -203,24 +237,43 @@ fn scale_of(weights: &[f32]) -> f32 {
     }
 }
 
+#[inline(always)]
 fn quantise(weight: f32, scale: f32) -> i8 {
     (weight / scale).round_ties_even() as i8
 }
 
 #[inline(always)]
-fn word(format: Format, group: &[f32], scale: f32) -> u32 {
+fn sum_of(weights: &[f32], scale: f32) -> f32 {
+    let whole: i32 = weights.iter().map(|&w| i32::from(quantise(w, scale))).sum();
+    whole as f32
+}
+
+/// The words of a row's next steps, as many as fit; zeros behind its end.
+#[inline(always)]
+fn row_words(format: Format, weights: &[f32], scale: f32, words: &mut [u32; BLOCK]) {
     match format {
-        Format::F32 => group[0].to_bits(),
+        Format::F32 => {
+            for (word, weight) in words.iter_mut().zip(weights) {
+                *word = weight.to_bits();
+            }
+        }
         Format::Bf16 => {
-            let high = group.get(1).map_or(0, |&w| f32_to_bf16(w));
-            u32::from(f32_to_bf16(group[0])) | u32::from(high) << 16
+            let mut halves = [0; 2 * BLOCK];
+            for (half, &weight) in halves.iter_mut().zip(weights) {
+                *half = f32_to_bf16(weight);
+            }
+            for (word, [low, high]) in words.iter_mut().zip(halves.as_chunks::<2>().0) {
+                *word = u32::from(*low) | u32::from(*high) << 16;
+            }
         }
         Format::Int8 => {
-            let mut bytes = [0; 4];
-            for (byte, &w) in bytes.iter_mut().zip(group) {
-                *byte = quantise(w, scale) as u8;
+            let mut bytes = [0; 4 * BLOCK];
+            for (byte, &weight) in bytes.iter_mut().zip(weights) {
+                *byte = quantise(weight, scale) as u8;
             }
-            u32::from_le_bytes(bytes)
+            for (word, four) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *word = u32::from_le_bytes(*four);
+            }
         }
     }
 }

@@ -3,15 +3,49 @@
 use crate::math::exp;
 use crate::simd::{Op, Simd};
 
-/// Sum of `f` over the slice would need closures; these two sums are all there is.
+/// Sums that grow at once: one addition waits for the last.
+const CHAINS: usize = 4;
+
+/// Sum of `f` over the slice would need closures; these three sums are all there is.
 #[inline(always)]
 fn sum<S: Simd>(s: S, xs: &[f32]) -> f32 {
-    let mut acc = s.splat(0.0);
-    let mut chunks = xs.chunks_exact(S::LANES);
-    for chunk in &mut chunks {
-        acc = s.add(acc, s.load(chunk));
+    let mut sums = [s.splat(0.0); CHAINS];
+    let mut groups = xs.chunks_exact(CHAINS * S::LANES);
+    for group in &mut groups {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = s.add(*sum, s.load(&group[i * S::LANES..]));
+        }
     }
-    s.sum(s.add(acc, s.load_short(chunks.remainder())))
+    let mut chunks = groups.remainder().chunks_exact(S::LANES);
+    for chunk in &mut chunks {
+        sums[0] = s.add(sums[0], s.load(chunk));
+    }
+    sums[1] = s.add(sums[1], s.load_short(chunks.remainder()));
+    s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+}
+
+/// Sum of squared distances from `mean`.
+#[inline(always)]
+fn squares<S: Simd>(s: S, xs: &[f32], mean: f32) -> f32 {
+    let mean_v = s.splat(mean);
+    let mut sums = [s.splat(0.0); CHAINS];
+    let mut groups = xs.chunks_exact(CHAINS * S::LANES);
+    for group in &mut groups {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            let d = s.sub(s.load(&group[i * S::LANES..]), mean_v);
+            *sum = s.fma(d, d, *sum);
+        }
+    }
+    let mut chunks = groups.remainder().chunks_exact(S::LANES);
+    for chunk in &mut chunks {
+        let d = s.sub(s.load(chunk), mean_v);
+        sums[0] = s.fma(d, d, sums[0]);
+    }
+    let mut total = s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])));
+    for &x in chunks.remainder() {
+        total += (x - mean) * (x - mean);
+    }
+    total
 }
 
 /// Sum of products.
@@ -117,18 +151,8 @@ impl Op for LayerNorm<'_> {
 fn layer_norm_row<S: Simd>(s: S, row: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32) {
     let width = row.len() as f32;
     let mean = sum(s, row) / width;
-    let mean_v = s.splat(mean);
-    let mut acc = s.splat(0.0);
-    let mut chunks = row.chunks_exact(S::LANES);
-    for chunk in &mut chunks {
-        let d = s.sub(s.load(chunk), mean_v);
-        acc = s.fma(d, d, acc);
-    }
-    let mut squares = s.sum(acc);
-    for &x in chunks.remainder() {
-        squares += (x - mean) * (x - mean);
-    }
-    let factor = s.splat(1.0 / (squares / width + epsilon).sqrt());
+    let variance = squares(s, row, mean) / width;
+    let (mean_v, factor) = (s.splat(mean), s.splat(1.0 / (variance + epsilon).sqrt()));
     let mut chunks = row.chunks_exact_mut(S::LANES);
     let (mut gain, mut bias) = (gain.chunks_exact(S::LANES), bias.chunks_exact(S::LANES));
     for ((chunk, gain), bias) in (&mut chunks).zip(&mut gain).zip(&mut bias) {

@@ -79,6 +79,7 @@ impl Drop for Workers {
 fn run(engine: &Engine, mut worker: Worker, stop: &AtomicBool, metrics: impl Fn(Turn)) {
     be_nice();
     alloc::seal();
+    worker.warm();
     let mut naps = 0;
     while !stop.load(Ordering::Relaxed) {
         let turn = worker.turn();

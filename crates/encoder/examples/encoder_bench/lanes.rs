@@ -199,9 +199,12 @@ impl Lanes {
 
 impl Lane {
     fn new(model: &Arc<Model>, crew: usize) -> Result<Lane, Fault> {
+        let scratch = Scratch::new(arena_bytes(model, crew))?;
+        // As a worker does: the first text of 512 tokens must not make the process grow.
+        scratch.populate()?;
         Ok(Lane {
             model: Arc::clone(model),
-            scratch: Scratch::new(arena_bytes(model, crew))?,
+            scratch,
         })
     }
 
