@@ -195,6 +195,7 @@ pub fn run(options: &Options) -> Result<Report, RigError> {
     let server = Server::start_as(&options.program, &scratch, None, &arguments)?;
     let texts = Arc::new(Texts::from_seed(options.seed));
     steady::warm(server.address, &texts)?;
+    fill(server.address, &texts)?;
     let clock = Clock::new(Duration::from_secs(1));
     let plan = Plan::new(options.seed, clock, options.limit_bytes, DOCUMENT_BYTES);
     let crowd = Rc::new(Crowd {
@@ -245,6 +246,32 @@ pub fn run(options: &Options) -> Result<Report, RigError> {
     })
 }
 
+/// Asks for new texts until the cache has no room for more: filling it is no leak.
+fn fill(address: SocketAddr, texts: &Texts) -> Result<(), RigError> {
+    const TEXTS: u64 = 32;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    for number in (0..).step_by(TEXTS as usize) {
+        let metrics = Metrics::of(address)?;
+        let evicted = metrics.sum("plimsoll_cache_evictions_total").unwrap_or(0.0);
+        if evicted > 0.0 || metrics.value("plimsoll_cache_target_bytes").unwrap_or(0.0) == 0.0 {
+            break;
+        }
+        let new: Vec<String> = (number..number + TEXTS)
+            .map(|number| texts.fresh(!number))
+            .collect();
+        let new: Vec<&str> = new.iter().map(String::as_str).collect();
+        // In sessions of their own, as one may not have it all. Who is refused here asks again with the next texts.
+        runtime.block_on(async {
+            let mut client = Client::connect(address, 0, None).await?;
+            client
+                .ask(&steady::embed(&format!("fill {number}"), &new))
+                .await
+                .map(|_| ())
+        })?;
+    }
+    Ok(())
+}
+
 fn heap_bytes(address: SocketAddr) -> u64 {
     let metrics = Metrics::of(address).unwrap_or_default();
     metrics.value("plimsoll_heap_live_bytes").unwrap_or(0.0) as u64
@@ -283,7 +310,8 @@ async fn visit(crowd: Rc<Crowd>, mut rng: Rng) {
             }
             94..97 => {
                 let text = document(rng.next(), DOCUMENT_BYTES / 2 + rng.below(DOCUMENT_BYTES / 4));
-                (post("/v1/analyze", &corpus::analyze(&text)), false)
+                let body = format!("{{\"tasks\": [\"words\", \"embedding\"], \"text\": \"{text}\"}}");
+                (post("/v1/analyze", &body), false)
             }
             _ => {
                 let text = corpus::unique(&mut rng, 100);

@@ -179,6 +179,14 @@ pub struct Facts {
     pub over: Duration,
 }
 
+impl Facts {
+    /// Whether it lives and answers nobody: at its limit a process may be so busy with getting back the pages of its own program that the kernel finds no
+    /// reason to kill it.
+    pub fn hangs(&self) -> bool {
+        self.death.is_none() && self.events.is_none()
+    }
+}
+
 /// Judges a night of the server. `p99_ms_max` is asked of the calm parts, where it is given.
 pub fn judge(facts: &Facts, p99_ms_max: Option<f64>) -> Vec<Verdict> {
     let verdict = |asked, holds, measured, bound| Verdict {
@@ -213,8 +221,8 @@ pub fn judge(facts: &Facts, p99_ms_max: Option<f64>) -> Vec<Verdict> {
             recovery_max,
         ),
     ];
-    let silent = f64::from(u8::from(facts.events.is_none() && facts.death.is_none()));
-    verdicts.push(verdict("/metrics without an answer", silent == 0.0, silent, 0.0));
+    let hangs = f64::from(u8::from(facts.hangs()));
+    verdicts.push(verdict("hangs at its end", hangs == 0.0, hangs, 0.0));
     if let Some(bound) = p99_ms_max {
         for (asked, part) in [("p99 ms before", &facts.before), ("p99 ms after", &facts.after)] {
             let p99 = part.p99_ms.unwrap_or(f64::INFINITY);
@@ -335,5 +343,8 @@ mod tests {
             kernel: Vec::new(),
         });
         assert_eq!(failing(&gone, None), ["kills"]);
+        let mut silent = good();
+        silent.events = None;
+        assert_eq!(failing(&silent, None), ["hangs at its end"]);
     }
 }

@@ -113,6 +113,15 @@ impl Report {
                     .for_each(|line| text += &format!("  kernel: {line}\n"));
             }
         }
+        for facts in self.nights.iter().filter(|facts| facts.hangs()) {
+            text += &format!(
+                "{} hangs ({}): it lives and answers nobody; limit met {} times, at most {:.1} MiB charged\n",
+                facts.who.name(),
+                facts.causes,
+                facts.counters.limit_hits,
+                mib(facts.counters.max_usage_bytes),
+            );
+        }
         text += &format!(
             "seed {}, N = {} bytes, cgroup {:?}, {:.1} steady requests a second, calm {} s, causes {} s; a scan of {} made-up documents with {:.1} MiB, a log of {:.1} MiB; reviews {}\n",
             self.seed,
@@ -194,7 +203,8 @@ pub(super) fn row(facts: &Facts) -> String {
     let died = facts
         .death
         .as_ref()
-        .map(|death| format!("{:.1} s", death.at.as_secs_f64()));
+        .map(|death| format!("{:.1} s", death.at.as_secs_f64()))
+        .or(facts.hangs().then(|| "hangs".to_owned()));
     let scan = facts.outcomes.scan;
     writeln!(
         row,
@@ -274,6 +284,7 @@ pub(super) fn night(facts: &Facts) -> Value {
         "death": facts.death.as_ref().map(|death| json!({
             "at_s": death.at.as_secs_f64(), "status": death.status, "kernel": death.kernel,
         })),
+        "hangs": facts.hangs(),
         "events": facts.events.map(|events| json!({
             "levels": events.levels, "cycles": events.cycles, "returned": events.returned,
         })),

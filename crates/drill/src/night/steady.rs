@@ -68,7 +68,7 @@ pub(crate) fn request(texts: &Texts, ask: &Ask) -> Vec<u8> {
 }
 
 /// An `/embed` request of a session.
-pub(super) fn embed(session: &str, texts: &[&str]) -> Vec<u8> {
+pub(crate) fn embed(session: &str, texts: &[&str]) -> Vec<u8> {
     let body = serde_json::json!({ "inputs": texts }).to_string();
     let headers = format!("x-plimsoll-session: {session}\r\ncontent-length: {}", body.len());
     let mut request = head("/embed", &headers);
