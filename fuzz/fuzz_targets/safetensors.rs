@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(mut pages) = Mapping::owned(data.len()) else { return };
     pages.bytes_mut().copy_from_slice(data);
     let Ok(weights) = pages.freeze() else { return };
-    let files = ModelFiles { config: CONFIG, weights, modules: None, pooling: None, sentence_bert: None };
+    let files = ModelFiles { config: CONFIG, weights, modules: None, pooling: None, sentence_bert: None, format: None };
     if let Ok(model) = Model::from_parts(files) {
         assert!(model.info().weight_bytes.mapped <= data.len());
     }

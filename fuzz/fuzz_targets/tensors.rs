@@ -10,7 +10,7 @@ thread_local! {
     static ROAD: RefCell<Road> = RefCell::new(Road::new(|route| route.path.ends_with("infer")));
 }
 
-/// The first two bytes say where the JSON ends, counted from the end of the body; 65535: no header says so.
+// The first two bytes say where the JSON ends, counted from the end of the body; 65535: no header says so.
 fuzz_target!(|data: &[u8]| {
     let Some((behind, body)) = data.split_first_chunk() else { return };
     let json_length = match u16::from_le_bytes(*behind) {
