@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use plimsoll_memory::Lease;
 
+use crate::clock::Nanos;
 use crate::engine::Engine;
 use crate::gate::Held;
 use crate::inputs::{Input, Kind};
@@ -69,6 +70,21 @@ pub struct Timings {
     pub tokenize_ns: u64,
     /// From the first pass to the finished answer.
     pub inference_ns: u64,
+}
+
+/// When a job went from stage to stage; 0 for a stage that it did without.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moments {
+    /// It came into the workers' line.
+    pub submitted: Nanos,
+    /// A worker began to read its texts.
+    pub text_begun: Nanos,
+    /// They were read.
+    pub text_done: Nanos,
+    /// Its first sequence went into a pass.
+    pub pass_begun: Nanos,
+    /// It was finished.
+    pub done: Nanos,
 }
 
 impl Answer {
@@ -239,6 +255,18 @@ impl Answer {
             queue_ns: times.text_begun.since(times.submitted) + pass_begun.since(times.text_done),
             tokenize_ns: times.text_done.since(times.text_begun),
             inference_ns: times.done.since(pass_begun),
+        }
+    }
+
+    /// When the job went from stage to stage.
+    pub fn moments(&self) -> Moments {
+        let times = &self.work().times;
+        Moments {
+            submitted: times.submitted,
+            text_begun: times.text_begun,
+            text_done: times.text_done,
+            pass_begun: times.pass_begun,
+            done: times.done,
         }
     }
 

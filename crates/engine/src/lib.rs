@@ -40,7 +40,7 @@ mod ticket;
 mod work;
 mod worker;
 
-pub use answer::{Answer, Cached, Chunk, Entity, Timings, TokensView};
+pub use answer::{Answer, Cached, Chunk, Entity, Moments, Timings, TokensView};
 pub use clock::{Clock, ManualClock, Nanos};
 pub use config::{CacheSettings, EngineConfig, Layers, Limits, Probe, Prompt, Stage};
 pub use engine::{Engine, KindStats};

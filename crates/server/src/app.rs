@@ -8,6 +8,7 @@ use plimsoll_engine::govern::{Marks, Order, PaceConfig};
 use plimsoll_engine::{Clock, Engine, Layers, Nanos};
 
 use crate::metrics::Metrics;
+use crate::observe::Observer;
 use crate::page::Live;
 use crate::wire::Abilities;
 
@@ -41,10 +42,14 @@ pub struct App {
     pub metrics: Metrics,
     /// What the page shows.
     pub live: Live,
+    /// Who is told of requests and events.
+    pub observer: Arc<Observer>,
     /// Times and keys.
     pub settings: Settings,
     /// Set once the server drains.
     pub draining: AtomicBool,
+    /// Set while texts are read that the server begins with.
+    pub warming: AtomicBool,
 }
 
 /// What the operator may set for requests.

@@ -8,6 +8,7 @@ use plimsoll_memory::{alloc, limits, process};
 use tokio::time::{Instant, sleep};
 
 use crate::app::App;
+use crate::log::Severity;
 
 /// Between two readings of the process's size.
 const READING: Duration = Duration::from_secs(1);
@@ -27,16 +28,20 @@ pub(crate) async fn run(app: Arc<App>) {
     let mut allocated_bytes = 0;
     loop {
         let governed = app.engine.govern();
-        governed.change.iter().for_each(|change| eprintln!("{change}"));
+        let log = &app.observer.log;
+        if let Some(change) = governed.change {
+            log.say(Severity::Info, change);
+        }
         if let Some(cycle) = governed.cycle {
-            eprintln!("{cycle}");
+            log.say(Severity::Info, cycle);
             app.live.reclaimed(cycle);
         }
         app.live.observe(app.engine.requests_bytes());
         if governed.returned_requests > 0 {
-            eprintln!(
-                "returned {} requests that had not started",
-                governed.returned_requests
+            let count = governed.returned_requests;
+            log.say(
+                Severity::Warn,
+                format_args!("returned {count} requests that had not started"),
             );
         }
         let now = Instant::now();
@@ -51,7 +56,7 @@ pub(crate) async fn run(app: Arc<App>) {
                 app.metrics.alarmed();
                 if now >= quiet_until {
                     quiet_until = now + ALARM_PAUSE;
-                    eprintln!("alarm: {alarm}");
+                    log.say(Severity::Warn, format_args!("alarm: {alarm}"));
                 }
             }
         }

@@ -426,3 +426,36 @@ fn analyze_ends_cleanly_when_interrupted() {
             .all(|line| serde_json::from_str::<Value>(line).is_ok())
     );
 }
+
+#[test]
+fn plan_prints_values_for_the_chart() {
+    let flags = [
+        "plan",
+        "--memory-limit",
+        "1GiB",
+        "--workers",
+        "2",
+        "--kubernetes",
+        "--target-rps",
+        "100",
+    ];
+    let output = run(&[
+        &flags[..],
+        &["--tokens-per-second", "10000", "--tokens-per-request", "100"],
+    ]
+    .concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let values = std::str::from_utf8(&output.stdout).unwrap();
+    // 100 requests/s at 60% of the 100 that one does, and one that may be away.
+    for line in [
+        "memoryLimitBytes: 1073741824",
+        "cpu: 2",
+        "replicas: 3",
+        "  minReplicas: 3",
+        "  maxReplicas: 9",
+    ] {
+        assert!(values.lines().any(|known| known == line), "{line} in {values}");
+    }
+    let output = run(&["plan", "--target-rps", "100"]);
+    assert!(stderr(&output).contains("--kubernetes"));
+}

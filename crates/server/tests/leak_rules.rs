@@ -137,7 +137,14 @@ fn whatever_may_grow_is_listed_with_its_bound() {
     }
     let server = Server::tiny();
     let plan = server.app.engine.plan();
-    let with_transport = ["connections", "silent connections", "live page"];
+    let with_transport = [
+        "connections",
+        "silent connections",
+        "live page",
+        "log",
+        "trace export",
+        "scrapers",
+    ];
     let billed: BTreeSet<&str> = plan
         .lines
         .iter()

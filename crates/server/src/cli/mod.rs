@@ -5,12 +5,14 @@ pub mod bench;
 mod bytes;
 pub mod drill;
 mod dtype;
+mod kubernetes;
 mod lines;
 mod night;
 pub mod plan;
 pub mod quantize;
 pub mod serve;
 mod start;
+mod telemetry;
 pub mod tune;
 mod worth;
 
@@ -20,6 +22,7 @@ use plimsoll_memory::CachePolicy;
 pub use bytes::MemoryLimit;
 pub use dtype::Dtype;
 pub use start::{StartUp, StartUpError};
+pub use telemetry::TelemetryError;
 
 /// An NLP inference server that keeps below the memory line its operator draws.
 #[derive(Debug, Parser)]

@@ -4,9 +4,10 @@ use clap::Args;
 use plimsoll_engine::Plan;
 use serde_json::json;
 
+use super::bench::BenchError;
 use super::bytes::shown;
 use super::serve::NetArgs;
-use super::{ModelArgs, StartUp, StartUpError};
+use super::{ModelArgs, StartUp, StartUpError, kubernetes};
 use crate::app::Settings;
 
 /// Flags of `plan`: those of `serve` that cost memory.
@@ -19,16 +20,34 @@ pub struct PlanArgs {
     /// As JSON.
     #[arg(long, env = "PLIMSOLL_JSON")]
     json: bool,
+    /// As values of the Helm chart, with the replicas that a load needs.
+    #[arg(long, env = "PLIMSOLL_KUBERNETES", conflicts_with = "json")]
+    kubernetes: bool,
+    #[command(flatten)]
+    load: kubernetes::LoadArgs,
+}
+
+/// Why there is no plan. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The model, or its limit.
+    #[error(transparent)]
+    StartUp(#[from] StartUpError),
+    /// Its speed.
+    #[error(transparent)]
+    Speed(#[from] BenchError),
 }
 
 /// Prints the bill.
 ///
 /// # Errors
 /// When the model cannot be loaded, or the limit is too small for it.
-pub fn run(args: &PlanArgs) -> Result<(), StartUpError> {
+pub fn run(args: &PlanArgs) -> Result<(), PlanError> {
     let started = StartUp::new(&args.model, Settings::default(), Some(&args.net))?;
     let plan = started.app.engine.plan();
-    if args.json {
+    if args.kubernetes {
+        print!("{}", kubernetes::values(&started, &args.load)?);
+    } else if args.json {
         println!("{:#}", as_json(plan))
     } else {
         print!("{}", as_text(plan))
@@ -64,7 +83,8 @@ pub fn as_text(plan: &Plan) -> String {
     text
 }
 
-fn as_json(plan: &Plan) -> serde_json::Value {
+/// The bill for programs.
+pub fn as_json(plan: &Plan) -> serde_json::Value {
     let line = |line: &plimsoll_engine::BillLine| json!({"owner": line.owner, "count": line.count, "each_bytes": line.each_bytes, "bytes": line.total_bytes()});
     let limits = &plan.limits;
     json!({

@@ -1,6 +1,7 @@
 //! `plimsoll serve`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +9,18 @@ use clap::{Args, ValueEnum};
 use plimsoll_engine::govern::{Marks, Order, PaceConfig};
 use plimsoll_engine::{BillLine, Layers, Tasks};
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::start::{RUNTIME_STACK_BYTES, RUNTIME_THREADS};
+use super::telemetry::{TelemetryArgs, TelemetryError};
 use super::{ModelArgs, StartUp, StartUpError, plan};
-use crate::app::Settings;
+use crate::app::{App, Settings};
 use crate::http::grpc;
+use crate::log::{Format, LogWriter, Severity};
 use crate::net::{self, ListenError, NetSettings};
+use crate::otlp::Exporter;
 use crate::page::Live;
+use crate::warm_up::WarmUp;
 use crate::wire::analyze;
 use crate::workers::{self, WorkerError, Workers};
 
@@ -50,6 +55,12 @@ pub struct ServeArgs {
     /// Layers that do not work, for measuring what they are worth.
     #[arg(long, value_delimiter = ',', hide = true)]
     without: Vec<Layer>,
+    /// Embed the texts of this file, one a line, before /health says that the server is ready.
+    #[arg(long, env)]
+    warm_up: Option<PathBuf>,
+    /// The warm-up takes at most so many seconds.
+    #[arg(long, env, default_value_t = 60)]
+    warm_up_seconds_max: u64,
     /// From a body's last byte to its answer, in milliseconds.
     #[arg(long, env, default_value_t = 30_000)]
     request_timeout_ms: u64,
@@ -87,6 +98,8 @@ pub struct NetArgs {
     /// Bytes asked of the kernel for each direction of a connection; by default 32 KiB, 16 KiB where the memory limit is below 256 MiB.
     #[arg(long, env)]
     socket_buffer_bytes: Option<usize>,
+    #[command(flatten)]
+    pub(super) telemetry: TelemetryArgs,
 }
 
 impl NetArgs {
@@ -109,8 +122,8 @@ impl NetArgs {
         }
     }
 
-    /// The connections' lines of the bill.
-    pub(super) fn lines(&self, limit_bytes: usize) -> [BillLine; 4] {
+    /// The lines of the bill for connections, and for telling of them.
+    pub(super) fn lines(&self, limit_bytes: usize) -> Vec<BillLine> {
         let settings = self.settings(limit_bytes);
         let line = |owner, count, each_bytes| BillLine {
             owner,
@@ -118,12 +131,18 @@ impl NetArgs {
             each_bytes,
         };
         let count = settings.connections_max + settings.connections_reserved;
-        [
+        let mut lines = vec![
             line("connections", count, net::connection_bytes(&settings)),
             line("silent connections", 1, net::SILENT_CONNECTIONS_BYTES),
             line("live page", 1, Live::BYTES),
             line("small grpc calls", 1, grpc::CALLS_BYTES),
-        ]
+        ];
+        if self.telemetry.prometheus_port.is_some() {
+            let each_bytes = net::connection_bytes(&settings);
+            lines.push(line("scrapers", net::SCRAPERS_MAX, each_bytes));
+        }
+        lines.extend(self.telemetry.lines());
+        lines
     }
 }
 
@@ -139,6 +158,17 @@ pub enum ServeError {
     /// The workers.
     #[error(transparent)]
     Workers(#[from] WorkerError),
+    /// The texts to begin with.
+    #[error("--warm-up {}: {source}", path.display())]
+    WarmUp {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: std::io::Error,
+    },
+    /// Logs, traces and metrics.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// The runtime or its signals.
     #[error("the runtime cannot be started: {0}")]
     Runtime(#[from] std::io::Error),
@@ -182,20 +212,58 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
             .max(NetSettings::default().read_idle),
         ..args.net.settings(app.engine.plan().limit_bytes)
     };
-    eprint!("{}", plan::as_text(app.engine.plan()));
+    let telemetry = &args.net.telemetry;
+    let warm_up = args.warm_up.as_deref().map(|path| {
+        let time_max = Duration::from_secs(args.warm_up_seconds_max);
+        WarmUp::open(path, time_max).map_err(|source| ServeError::WarmUp {
+            path: path.to_owned(),
+            source,
+        })
+    });
+    let warm_up = warm_up.transpose()?;
+    let (place, otlp) = (telemetry.place()?, telemetry.otlp()?);
+    let log_writer = LogWriter::start(&app.observer, place)?;
+    let log = &app.observer.log;
+    match log.format() {
+        Format::Plain => eprint!("{}", plan::as_text(app.engine.plan())),
+        Format::Json => log.say_with(Severity::Info, "plan", "plan", plan::as_json(app.engine.plan())),
+    }
     let runtime = runtime()?;
     let finished = runtime.block_on(async {
         let listener = net::listen(address(args), &net)?;
+        let scrapes = telemetry.prometheus_port.map(|port| {
+            let address = SocketAddr::new(address(args).ip(), port);
+            net::listen(address, &net)
+        });
+        let scrapes = scrapes.transpose()?;
         let local = listener.local_addr()?;
         let stop = stop_signal()?;
         let threads = Workers::start(&app.engine, workers, workers::recorder(&app))?;
         (0..workers).for_each(|_| app.metrics.worker_started());
-        eprintln!("serving {} on http://{local}", app.model_name);
+        if let Some(listener) = scrapes {
+            tokio::spawn(net::scrape(Arc::clone(&app), listener, net));
+        }
+        if let Some(warm_up) = warm_up {
+            warm_up.start(&app);
+        }
+        let exporter = otlp.map(|otlp| Exporter::start(&app, otlp));
+        if telemetry.has_file() {
+            tokio::spawn(rotate_on_signal(Arc::clone(&app), signal(SignalKind::hangup())?));
+        }
+        let serving = format!("serving {} on http://{local}", app.model_name);
+        match log.format() {
+            Format::Plain => eprintln!("{serving}"),
+            Format::Json => log.say(Severity::Info, serving),
+        }
         let finished = net::serve(Arc::clone(&app), listener, net, stop).await;
         drop(threads);
+        if let Some(exporter) = exporter {
+            exporter.finish().await;
+        }
         Ok::<bool, ServeError>(finished)
     })?;
     runtime.shutdown_timeout(Duration::from_millis(100));
+    drop(log_writer);
     if finished {
         Ok(())
     } else {
@@ -224,6 +292,13 @@ fn address(args: &ServeArgs) -> SocketAddr {
         }),
     };
     SocketAddr::new(host, args.port)
+}
+
+/// Puts the log file aside at each SIGHUP.
+async fn rotate_on_signal(app: Arc<App>, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        app.observer.log.rotate();
+    }
 }
 
 /// Resolves at the first SIGTERM or SIGINT.

@@ -156,8 +156,10 @@ impl StartUp {
             model_id: id,
             metrics: Metrics::default(),
             live: Live::default(),
+            observer: connections.map_or_else(Arc::default, |net| net.telemetry.observer()),
             settings,
             draining: AtomicBool::new(false),
+            warming: AtomicBool::new(false),
             engine,
         };
         Ok(StartUp {

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::problem::{Family, Problem};
 use crate::app::App;
+use crate::observe::Watch;
 use crate::page;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -37,6 +38,7 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
         .filter(|id| id.len() <= REQUEST_ID_BYTES_MAX)
         .cloned();
     let id = id.unwrap_or_else(|| next_id(app.metrics.started_unix_s()));
+    let watch = Watch::begin(&app, &request, &id);
     let path = request.uri().path();
     let is_open = OPEN.contains(&path) || page::is_file(request.method(), path);
     let mut response = if is_open || is_allowed(&app, request.headers()) {
@@ -46,7 +48,10 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
         Problem::unauthorized().into_response(Family::of(path))
     };
     response.headers_mut().insert(REQUEST_ID, id);
-    response
+    match watch {
+        Some(watch) => watch.follow(response),
+        None => response,
+    }
 }
 
 fn is_allowed(app: &App, headers: &HeaderMap) -> bool {

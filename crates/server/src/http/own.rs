@@ -1,6 +1,7 @@
 //! Our own routes: `/v1/analyze`, and what tells how the server is.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::Body;
@@ -40,6 +41,9 @@ pub fn pages() -> Router<Arc<App>> {
 async fn health(State(app): State<Arc<App>>) -> Response {
     if app.is_draining() {
         return Problem::draining().into_response(Family::Native);
+    }
+    if app.warming.load(Ordering::Relaxed) {
+        return Problem::warming().into_response(Family::Native);
     }
     StatusCode::OK.into_response()
 }

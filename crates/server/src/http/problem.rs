@@ -208,6 +208,21 @@ impl Problem {
         }
     }
 
+    /// The texts that the server begins with are still being read.
+    pub fn warming() -> Self {
+        let message = "the server warms up: it answers, but its cache is not filled yet";
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unhealthy", message);
+        Problem {
+            retry_after_ms: Some(1000),
+            ..problem
+        }
+    }
+
+    /// When to try again, if that makes sense.
+    pub fn retry_after(&self) -> Option<std::time::Duration> {
+        self.retry_after_ms.map(std::time::Duration::from_millis)
+    }
+
     /// All connections are in use, and this one is of those kept for health, metrics and diagnosis.
     pub fn no_connection() -> Self {
         let problem = Problem::new(

@@ -23,6 +23,7 @@ use super::problem::Problem;
 use super::{Reader, Route};
 use crate::answer::{self, AnswerBody, Served, Source};
 use crate::app::App;
+use crate::observe::Story;
 use crate::wire::{self, Shape, analyze};
 
 /// How many bytes of a body are JSON, where raw ones follow; a name of the Open Inference Protocol.
@@ -41,17 +42,23 @@ pub async fn travel(app: Arc<App>, route: Route, request: Request) -> Response {
     let waits_to_send = request.headers().contains_key(header::EXPECT);
     let head = Head::of(&app, request.headers());
     let mut body = request.into_body();
-    let answered = answer(&app, &route, began, head, &mut body).await;
+    let mut story = Story::begin(&route, began);
+    let answered = answer(&app, &route, head, &mut body, &mut story).await;
     if answered.is_err() && !waits_to_send {
         discard(&mut body).await;
     }
-    end(&app, &route, began, answered)
+    end(&app, &route, story, answered)
 }
 
 /// Counts how a request ended, and says so to its client.
-pub(super) fn end(app: &App, route: &Route, began: Nanos, answered: Result<Response, Problem>) -> Response {
-    let took = Nanos(app.engine.now().since(began));
-    match answered {
+pub(super) fn end(
+    app: &App,
+    route: &Route,
+    mut story: Story,
+    answered: Result<Response, Problem>,
+) -> Response {
+    let took = Nanos(app.engine.now().since(story.began));
+    let mut response = match answered {
         Ok(response) => {
             app.metrics.succeeded(route, took);
             response
@@ -62,9 +69,16 @@ pub(super) fn end(app: &App, route: &Route, began: Nanos, answered: Result<Respo
                 .refusal()
                 .into_iter()
                 .for_each(|reason| app.metrics.refused(reason, took));
+            story.error = Some(problem.kind());
+            story.reason = problem.refusal();
             problem.into_response(route.family)
         }
+    };
+    if app.observer.looks() {
+        story.level = app.engine.level() as u8;
+        response.extensions_mut().insert(story);
     }
+    response
 }
 
 /// What the headers of a request say.
@@ -93,9 +107,9 @@ impl Head {
 async fn answer(
     app: &Arc<App>,
     route: &Route,
-    began: Nanos,
     head: Result<Head, Problem>,
     body: &mut Body,
+    story: &mut Story,
 ) -> Result<Response, Problem> {
     let head = head?;
     let declared_bytes = body
@@ -103,8 +117,9 @@ async fn answer(
         .exact()
         .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     let ticket = admit(app, route, declared_bytes).await?;
+    story.admitted(&ticket, app.engine.now());
     let ticket = receive(app, ticket, body, declared_bytes).await?;
-    work(app, route, &head, began, ticket).await
+    work(app, route, &head, story, ticket).await
 }
 
 /// What follows once the body is there.
@@ -112,12 +127,23 @@ pub(super) async fn work(
     app: &Arc<App>,
     route: &Route,
     head: &Head,
-    began: Nanos,
+    story: &mut Story,
     ticket: Ticket,
 ) -> Result<Response, Problem> {
+    story.received(&ticket, app.engine.now());
     let (shape, job) = submit(app, route, head, ticket)?;
     let answer = counted(job).await?;
-    respond(app, shape, began, answer).await
+    respond(app, shape, story, answer).await
+}
+
+/// Embeds the texts of a body of `/embed` that is there already, for the sake of the cache. Their vectors are dropped with the answer.
+pub(crate) async fn embed(app: &App, body: &[u8]) -> Result<Answer, Problem> {
+    let route = &super::tei::ROUTES[0];
+    let head = Head::of(app, &HeaderMap::new())?;
+    let mut ticket = admit(app, route, Some(body.len())).await?;
+    ticket.push(body)?;
+    let (_, job) = submit(app, route, &head, ticket)?;
+    Ok(counted(job).await?)
 }
 
 /// Reads what is left of a refused body and throws it away, within bounds. Most clients read no answer before they have sent all: to
@@ -232,7 +258,12 @@ fn submit(app: &App, route: &Route, head: &Head, mut ticket: Ticket) -> Result<(
 }
 
 /// Begins to write the answer.
-async fn respond(app: &Arc<App>, shape: Shape, began: Nanos, answer: Answer) -> Result<Response, Problem> {
+async fn respond(
+    app: &Arc<App>,
+    shape: Shape,
+    story: &mut Story,
+    answer: Answer,
+) -> Result<Response, Problem> {
     let dropped = answer.dropped();
     let shape = shape.without(dropped);
     let served = Served::new(answer, Arc::clone(app));
@@ -242,13 +273,14 @@ async fn respond(app: &Arc<App>, shape: Shape, began: Nanos, answer: Answer) -> 
     let counts = Counts::of(&served);
     app.metrics.answered(&counts, served.answer().timings());
     let (timings, cached) = (served.answer().timings(), served.answer().cache());
+    story.answered(&counts, served.answer());
     let json_bytes = {
         let _counted = PipelineScope::enter();
         answer::json_bytes(&served, shape)
     };
     let body = Body::new(AnswerBody::start(served, shape).await);
     let mut response = Response::new(body);
-    let total = Nanos(app.engine.now().since(began));
+    let total = Nanos(app.engine.now().since(story.began));
     let headers = response.headers_mut();
     let content_type = match json_bytes {
         Some(_) => "application/octet-stream",

@@ -8,6 +8,7 @@ mod memory;
 mod recent;
 mod requests;
 mod sink;
+mod telemetry;
 pub mod text;
 mod vectors;
 
@@ -19,7 +20,7 @@ use plimsoll_engine::{Nanos, Tasks, Timings};
 pub(crate) use governor::drift_bytes;
 pub use histogram::Histogram;
 pub use recent::Recent;
-pub(crate) use sink::Sink;
+pub(crate) use sink::{Kind, Sink};
 
 use crate::app::App;
 use crate::http::problem::Reason;
@@ -125,6 +126,7 @@ pub(crate) fn collect(app: &App, sink: &mut dyn Sink) {
     if let Some(cache) = app.engine.cache() {
         vectors::collect(&cache.stats(), sink);
     }
+    telemetry::collect(&app.observer, sink);
 }
 
 fn seconds(nanos: u64) -> f64 {

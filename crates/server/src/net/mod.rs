@@ -8,12 +8,14 @@ mod connection;
 mod hearing;
 mod listen;
 mod place;
+mod scrape;
 mod serve;
 mod stream;
 
 use std::time::Duration;
 
 pub use listen::{ListenError, listen};
+pub use scrape::{SCRAPERS_MAX, scrape};
 pub use serve::serve;
 
 /// What one connection may take.

@@ -131,14 +131,7 @@ impl Server {
     }
 
     pub(crate) fn connect(&self) -> Client {
-        let tcp = TcpStream::connect(self.address).expect("a connection");
-        tcp.set_nodelay(true).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-        tcp.set_write_timeout(Some(PATIENCE)).unwrap();
-        Client {
-            tcp,
-            read: Vec::new(),
-        }
+        Client::connect(self.address)
     }
 
     pub(crate) fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Reply {
@@ -232,6 +225,17 @@ impl Reply {
 }
 
 impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Client {
+        let tcp = TcpStream::connect(address).expect("a connection");
+        tcp.set_nodelay(true).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        tcp.set_write_timeout(Some(PATIENCE)).unwrap();
+        Client {
+            tcp,
+            read: Vec::new(),
+        }
+    }
+
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.tcp.write_all(bytes.as_ref()).expect("the server reads");
     }

@@ -175,6 +175,29 @@ fn report(args: &BenchArgs, model: &Model, model_id: String) -> Result<Report, B
     })
 }
 
+/// Tokens a second that all threads together read, in texts of so many tokens.
+pub(super) fn tokens_per_second(
+    model: &Model,
+    threads: usize,
+    tokens_each: usize,
+    time: Duration,
+) -> Result<f64, BenchError> {
+    let tokens_each = tokens_each.min(model.info().tokens_max);
+    let plan = Plan {
+        texts: 16 * threads,
+        tokens_each,
+        threads,
+        pass_tokens_max: 2048,
+        time,
+    };
+    let times = measure(model, &plan).map_err(|source| BenchError::Batch {
+        texts: plan.texts,
+        tokens_each,
+        source,
+    })?;
+    Ok((plan.texts * tokens_each) as f64 / times.median().as_secs_f64())
+}
+
 /// On standard error, when that is a terminal.
 fn progress(steps: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} eta {eta} {msg}");

@@ -15,13 +15,13 @@ use axum::response::Response;
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body as _, Frame};
-use plimsoll_engine::Nanos;
 use tokio::time::timeout;
 
 use crate::app::App;
 use crate::http::problem::{Family, Problem};
 use crate::http::road::{self, Head};
 use crate::http::{Reader, Route};
+use crate::observe::Story;
 use crate::wire::{analyze, oip};
 
 /// `ModelInfer`.
@@ -40,25 +40,26 @@ const PREFIX_BYTES: usize = 5;
 /// Answers one call.
 pub(super) async fn infer(State(app): State<Arc<App>>, request: Request) -> Response {
     app.metrics.began(&INFER);
-    let began = app.engine.now();
-    let answered = answer(&app, began, request).await;
-    road::end(&app, &INFER, began, answered)
+    let mut story = Story::begin(&INFER, app.engine.now());
+    let answered = answer(&app, &mut story, request).await;
+    road::end(&app, &INFER, story, answered)
 }
 
-async fn answer(app: &Arc<App>, began: Nanos, request: Request) -> Result<Response, Problem> {
+async fn answer(app: &Arc<App>, story: &mut Story, request: Request) -> Result<Response, Problem> {
     let head = head_of(app, request.headers())?;
     let mut body = request.into_body();
     let (length, rest) = timeout(app.settings.body_time(0), prefix(&mut body))
         .await
         .map_err(|_| Problem::slow_body(0, app.settings.body_time(0)))??;
     let mut ticket = road::admit(app, &INFER, Some(length)).await?;
+    story.admitted(&ticket, app.engine.now());
     ticket.push(&rest)?;
     drop(rest);
     let ticket = road::receive(app, ticket, &mut body, Some(length)).await?;
     if ticket.body().len() < length {
         return Err(Problem::short_body(ticket.body().len(), Some(length)));
     }
-    let mut response = road::work(app, &INFER, &head, began, ticket).await?;
+    let mut response = road::work(app, &INFER, &head, story, ticket).await?;
     let content_type = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     Ok(response.map(|body| {
