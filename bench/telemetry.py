@@ -199,7 +199,7 @@ def measure(options, name, flags, seen):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("plimsoll")
-    parser.add_argument("--rate", type=float, default=1700, help="requests a second; each has seven spans")
+    parser.add_argument("--rate", type=float, default=1700, help="requests a second; each has six spans")
     parser.add_argument("--full", action="store_true", help="as fast as the connections go")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--memory-limit", default="256MiB")
