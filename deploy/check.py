@@ -75,7 +75,8 @@ def check_chart(tools, helm, folder, program):
             run(tools / "kubernetes-validate", "--strict", "-k", version, rendered)
         text = rendered.read_text()
         assert text.count("&line") == 1 and text.count("*line") == 1, "requests are the limits"
-        print(f"chart, {name}: {len(re.findall("^kind: ", text, re.M))} objects, valid in Kubernetes 1.30 and 1.35")
+        objects = len(re.findall("^kind: ", text, re.M))
+        print(f"chart, {name}: {objects} objects, valid in Kubernetes 1.30 and 1.35")
     run(helm, "template", "test", CHART, "--set", "serviceMonitor=true")
     for value in WRONG:
         done = subprocess.run([helm, "template", "test", CHART, "--set", value], text=True, capture_output=True)
