@@ -16,6 +16,7 @@ use crate::inputs::{Input, Kind};
 use crate::need::CHUNKS;
 use crate::request::Tasks;
 use crate::ticket::Place;
+use crate::trace::Step;
 use crate::work::Work;
 
 /// A finished job. Owns all its slots until it is dropped, which is when the last of it was written.
@@ -105,7 +106,13 @@ impl Answer {
         let mut cell = engine.berths().lock(place.id);
         cell.writing = true;
         cell.chunks = chunks;
+        cell.owner.held_bytes = work.held.bytes() + CHUNKS * chunk_bytes;
+        cell.owner.writing = Some(engine.now());
+        let owner = cell.owner;
         drop(cell);
+        engine.tell(owner.number, |_| Step::Writing {
+            bytes: owner.held_bytes as u64,
+        });
         Answer {
             work: Some(work),
             place,
@@ -330,9 +337,10 @@ impl Drop for Chunk {
         let mut cell = self.engine.berths().lock(self.berth);
         if cell.writing
             && cell.generation == self.generation
-            && let Some(free) = cell.chunks.iter_mut().find(|slot| slot.is_none())
+            && let Some(free) = cell.chunks.iter().position(Option::is_none)
         {
-            *free = Some((lease, held));
+            cell.chunks[free] = Some((lease, held));
+            cell.owner.flushed_bytes += self.len as u64;
             cell.wake();
             return;
         }

@@ -10,9 +10,12 @@ use std::task::Waker;
 
 use plimsoll_memory::Lease;
 
+use crate::clock::Nanos;
 use crate::error::JobError;
 use crate::gate::Held;
 use crate::need::CHUNKS;
+use crate::request::Tasks;
+use crate::trace::{Inside, Phase};
 use crate::work::Work;
 
 /// A chunk that lies ready, with its part of the debit.
@@ -39,11 +42,47 @@ pub(crate) struct Cell {
     pub(crate) writing: bool,
     /// What the request holds while its body comes in, else 0.
     pub(crate) receiving_bytes: usize,
+    /// Whose place it is: what a diagnosis sees of the request.
+    pub(crate) owner: Owner,
     /// Its bytes are wanted back: it ends with this error before it starts.
     pub(crate) returned: Option<JobError>,
 }
 
+/// What is known of a request that has a place.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Owner {
+    /// Its number; 0 in an empty place.
+    pub(crate) number: u64,
+    pub(crate) admitted: Nanos,
+    /// When its answer began to be written.
+    pub(crate) writing: Option<Nanos>,
+    /// What it held when it came to the stage where it stands.
+    pub(crate) held_bytes: usize,
+    /// Bytes of its answer that the connection has taken.
+    pub(crate) flushed_bytes: u64,
+    pub(crate) tasks: Tasks,
+}
+
 impl Cell {
+    /// The request that has this place, if one has.
+    pub(crate) fn inside(&self) -> Option<Inside> {
+        let owner = self.owner;
+        (owner.number > 0).then_some(Inside {
+            number: owner.number,
+            phase: match () {
+                () if self.writing => Phase::Answer,
+                () if self.receiving_bytes > 0 => Phase::Body,
+                () if self.busy > 0 => Phase::Work,
+                () => Phase::Line,
+            },
+            admitted: owner.admitted,
+            writing: owner.writing,
+            held_bytes: owner.held_bytes,
+            flushed_bytes: owner.flushed_bytes,
+            tasks: owner.tasks,
+        })
+    }
+
     /// Wakes the task that waits.
     pub(crate) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
@@ -71,6 +110,7 @@ impl Cell {
         self.waker = None;
         self.writing = false;
         self.receiving_bytes = 0;
+        self.owner = Owner::default();
         self.returned = None;
         (self.work.take(), std::mem::take(&mut self.chunks))
     }

@@ -144,6 +144,8 @@ pub struct EngineConfig {
     pub pace: PaceConfig,
     /// Which layers work.
     pub layers: Layers,
+    /// Whether what happens is kept for a diagnosis; see [`trace`](crate::trace).
+    pub trace: bool,
 }
 
 impl EngineConfig {
@@ -171,6 +173,7 @@ impl EngineConfig {
             drop_order: Order::default(),
             pace: PaceConfig::default(),
             layers: Layers::ALL,
+            trace: false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The engine: one model, one ledger, one table of requests. Shared by every task and worker.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use plimsoll_encoder::{Crew, Model};
@@ -24,6 +24,7 @@ use crate::pools::{self, Pools};
 use crate::queue::Queue;
 use crate::request::{Ask, JobOptions, PromptId, SessionId, Tasks};
 use crate::ticket::{Admission, Job, Ticket};
+use crate::trace::{Step, Trace};
 use crate::work::{Features, Labels, Progress, Times, Tokens, Work};
 use crate::worker::Worker;
 
@@ -55,10 +56,12 @@ pub struct Engine {
     /// One a worker, which leads it; idle workers help.
     crews: Box<[Crew]>,
     workers_made: AtomicUsize,
+    requests_numbered: AtomicU64,
     berths: Berths,
     clock: Arc<dyn Clock>,
     probe: Option<Probe>,
     drop_order: Order,
+    trace: Option<Trace>,
     pub(crate) governor: Governor,
     pub(crate) traffic: Traffic,
 }
@@ -159,6 +162,7 @@ impl Engine {
             queue: Queue::new(limits.requests_max, limits.batch_tokens_max),
             crews: plan::crews(config.workers),
             workers_made: AtomicUsize::new(0),
+            requests_numbered: AtomicU64::new(0),
             berths: Berths::new(limits.requests_max),
             window_overlap_tokens: config.window_overlap_tokens.min(limits.tokens_max / 4),
             arena_bytes: priced.arena_bytes,
@@ -167,6 +171,7 @@ impl Engine {
             governor: Governor::new(config.pace, config.layers, &priced.plan),
             traffic: Traffic::default(),
             drop_order: config.drop_order,
+            trace: config.trace.then(|| Trace::new(config.workers)),
             plan: priced.plan,
             clock: config.clock,
             probe: config.probe,
@@ -387,6 +392,15 @@ impl Engine {
         pools::slot::<u8>(self.limits().chunk_bytes)
     }
 
+    /// The number of a request that was let in: they count from 1.
+    pub(crate) fn number_request(&self) -> u64 {
+        self.requests_numbered.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn trace(&self) -> Option<&Trace> {
+        self.trace.as_ref()
+    }
+
     pub(crate) fn probe(&self, stage: Stage) {
         if let Some(probe) = &self.probe {
             probe(stage);
@@ -463,9 +477,18 @@ impl Engine {
 
     /// Gives up a place and all that is left in it.
     pub(crate) fn vacate(&self, berth: u32) {
-        let left = self.berths.lock(berth).reset();
+        let mut cell = self.berths.lock(berth);
+        let inside = cell.inside();
+        let left = cell.reset();
+        drop(cell);
         drop(left);
         self.gate.leave(berth);
+        if let Some(inside) = inside {
+            self.tell(inside.number, |_| Step::Left {
+                phase: inside.phase,
+                flushed_bytes: inside.flushed_bytes,
+            });
+        }
     }
 }
 

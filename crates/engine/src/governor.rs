@@ -147,6 +147,7 @@ impl Engine {
         let pause = Nanos(now.since(began) * 9);
         let more = freed > 0 || state.pacer.is_running();
         governed.next = now.after(if more { pause.min(TICK) } else { TICK });
+        self.tell_governed(&governed);
         governed
     }
 

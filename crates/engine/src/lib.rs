@@ -37,6 +37,7 @@ mod request;
 mod returns;
 mod text_stage;
 mod ticket;
+pub mod trace;
 mod work;
 mod worker;
 

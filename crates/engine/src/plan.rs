@@ -16,6 +16,7 @@ use crate::need::{Known, Need, Rates, need};
 use crate::pass;
 use crate::pools;
 use crate::request::Tasks;
+use crate::trace::Trace;
 
 /// The longest body when nobody says otherwise and the budget allows it.
 const BODY_BYTES_DEFAULT: usize = 2_000_000;
@@ -280,6 +281,9 @@ fn fixed_lines(
         line("request table", config.requests_max, place_bytes),
         line("length histogram", 1, Lengths::HEAP_BYTES),
     ]);
+    if config.trace {
+        lines.push(line("trace", 1, Trace::bytes(config.workers)));
+    }
     lines
 }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use plimsoll_memory::Lease;
 
 use crate::answer::Answer;
+use crate::berth::Owner;
 use crate::clock::Nanos;
 use crate::engine::Engine;
 use crate::error::{BodyTooLong, JobError, Refusal};
@@ -17,6 +18,7 @@ use crate::inputs::{InputTable, Inputs};
 use crate::need::Known;
 use crate::pools::lease;
 use crate::request::{Ask, JobOptions};
+use crate::trace::Step;
 
 /// Waits for its turn at the door. Resolves to a [`Ticket`] or a [`Refusal`].
 ///
@@ -49,7 +51,10 @@ impl Admission {
         {
             Ok(Entry::Inside(grant)) => State::Inside(Some(grant)),
             Ok(Entry::InLine(id)) => State::InLine(id),
-            Err(refusal) => State::Refused(Some(refusal)),
+            Err(refusal) => {
+                engine.tell_refused(&refusal, bytes);
+                State::Refused(Some(refusal))
+            }
         };
         Admission {
             engine,
@@ -65,13 +70,13 @@ impl Admission {
     }
 
     /// Leaves the line and says why there was no room, and when there may be.
-    pub fn give_up(mut self) -> Refusal {
-        match &mut self.state {
-            State::Refused(refusal) => refusal
-                .take()
-                .unwrap_or_else(|| self.engine.gate().refusal(self.bytes)),
-            _ => self.engine.gate().refusal(self.bytes),
+    pub fn give_up(self) -> Refusal {
+        if let State::Refused(Some(refusal)) = &self.state {
+            return refusal.clone();
         }
+        let refusal = self.engine.gate().refusal(self.bytes);
+        self.engine.tell_refused(&refusal, self.bytes);
+        refusal
     }
 }
 
@@ -169,7 +174,20 @@ impl Ticket {
             ids_used: 0,
             held: grant.held,
         };
-        engine.berths().lock(place.id).receiving_bytes = slots.held.bytes();
+        let held_bytes = slots.held.bytes();
+        let owner = Owner {
+            number: engine.number_request(),
+            admitted: engine.now(),
+            held_bytes,
+            ..Owner::default()
+        };
+        let mut cell = engine.berths().lock(place.id);
+        cell.receiving_bytes = held_bytes;
+        cell.owner = owner;
+        drop(cell);
+        engine.tell(owner.number, |_| Step::Admitted {
+            bytes: held_bytes as u64,
+        });
         Ticket {
             slots: Some(slots),
             known,
@@ -256,6 +274,10 @@ impl Ticket {
         let mut cell = engine.berths().lock(self.place.id);
         cell.receiving_bytes = 0;
         cell.waker = None;
+        cell.owner.held_bytes = work.held.bytes();
+        cell.owner.tasks = work.options.tasks;
+        let owner = cell.owner;
+        let inputs = work.inputs.len() as u32;
         cell.work = Some(work);
         let returned = cell.returned.take();
         let waits = returned.is_none();
@@ -263,6 +285,10 @@ impl Ticket {
             cell.finish(Err(error));
         }
         drop(cell);
+        engine.tell(owner.number, |_| Step::Submitted {
+            bytes: owner.held_bytes as u64,
+            inputs,
+        });
         if waits {
             engine.queue().push_text(self.place.id);
         }

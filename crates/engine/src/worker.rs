@@ -20,6 +20,7 @@ use crate::pass::Pass;
 use crate::queue::Next;
 use crate::request::{Span, Tasks};
 use crate::text_stage;
+use crate::trace::Step;
 use crate::work::Work;
 
 /// What a turn did.
@@ -98,11 +99,14 @@ impl Worker {
             }
             Next::Text(job) => {
                 self.read_text(job);
+                self.engine.ends(self.index);
                 Turn::Text
             }
             Next::Pass => {
                 self.warm();
-                self.run_pass()
+                let turn = self.run_pass();
+                self.engine.ends(self.index);
+                turn
             }
         }
     }
@@ -121,10 +125,11 @@ impl Worker {
 
     fn read_text(&mut self, job: u32) {
         let engine = Arc::clone(&self.engine);
-        let Some(mut work) = take_work(&engine, job) else {
+        let Some((number, mut work)) = take_work(&engine, job) else {
             return;
         };
         work.times.text_begun = engine.now();
+        engine.begins(self.index, Stage::Text, number);
         if let Err(late) = in_time(&engine, &work) {
             return put_back(&engine, job, work, Some(Err(late)));
         }
@@ -143,6 +148,11 @@ impl Worker {
             Ok((Err(error), work)) => put_back(&engine, job, work, Some(Err(error))),
             Ok((Ok(waiting), mut work)) => {
                 work.times.text_done = engine.now();
+                engine.tell(number, |_| Step::Text {
+                    worker: self.index as u32,
+                    began: work.times.text_begun,
+                    tokens: waiting as u32,
+                });
                 let done = work.progress.total == 0;
                 if done {
                     work.times.done = work.times.text_done;
@@ -158,11 +168,12 @@ impl Worker {
 
     fn run_pass(&mut self) -> Turn {
         let engine = Arc::clone(&self.engine);
-        let mut stage = Stage::Batch;
+        let (mut stage, number) = (Stage::Batch, engine.number_pass());
+        engine.begins(self.index, stage, number);
         let ran = catch_unwind(AssertUnwindSafe(|| {
             self.gather();
             if !self.pass.parts.is_empty() {
-                self.forward(&mut stage);
+                self.forward(&mut stage, number);
             }
         }));
         if ran.is_err() && stage == Stage::Batch {
@@ -174,7 +185,7 @@ impl Worker {
         }
         for &job in &self.pass.jobs {
             match ran {
-                Ok(()) => leave_pass(&engine, job),
+                Ok(()) => leave_pass(&engine, job, number),
                 Err(_) => fail(&engine, job, stage),
             }
         }
@@ -188,9 +199,11 @@ impl Worker {
     }
 
     /// Runs the encoder over the pass, then every head over every sequence.
-    fn forward(&mut self, stage: &mut Stage) {
+    fn forward(&mut self, stage: &mut Stage, number: u64) {
         let engine = &self.engine;
+        let began = engine.now();
         *stage = Stage::Forward;
+        engine.begins(self.index, *stage, number);
         engine.probe(Stage::Forward);
         let frame = self.scratch.frame();
         let crew = engine.muster(self.index);
@@ -200,6 +213,8 @@ impl Worker {
         drop(crew);
         let hidden = hidden.unwrap_or_else(|error| panic!("the batch was checked: {error}"));
         *stage = Stage::Heads;
+        let heads_began = engine.now();
+        engine.begins(self.index, *stage, number);
         for part in &self.pass.parts {
             engine.probe(Stage::Heads);
             let mut cell = engine.berths().lock(part.job);
@@ -211,6 +226,13 @@ impl Worker {
                 work.progress.done += 1;
             }
         }
+        engine.tell(number, |_| Step::Pass {
+            worker: self.index as u32,
+            began,
+            heads_began,
+            sequences: self.pass.parts.len() as u32,
+            tokens: self.pass.ids.len() as u32,
+        });
     }
 
     /// Fills the pass from the line, first come first served.
@@ -257,12 +279,12 @@ fn text_arena(engine: &Engine) -> ScratchReq {
 
 /// Takes a job's work out of its place, to work on it without the lock. Between the line and this lock the job may have been
 /// cancelled and its place given to another, which then stands in the line itself: each text is taken once.
-fn take_work(engine: &Engine, job: u32) -> Option<Work> {
+fn take_work(engine: &Engine, job: u32) -> Option<(u64, Work)> {
     let mut cell = engine.berths().lock(job);
     let mut work = cell.work.take_if(|work| !work.text_taken)?;
     work.text_taken = true;
     cell.busy += 1;
-    Some(work)
+    Some((cell.owner.number, work))
 }
 
 /// Puts a job's work back, with its outcome when it is over.
@@ -311,8 +333,9 @@ fn settle(
 }
 
 /// A job's part in a pass is over; the job is, too, when this was its last sequence.
-fn leave_pass(engine: &Engine, job: u32) {
+fn leave_pass(engine: &Engine, job: u32, pass: u64) {
     let mut cell = engine.berths().lock(job);
+    engine.tell(cell.owner.number, |_| Step::InPass { pass });
     let all_read = cell
         .work
         .as_ref()

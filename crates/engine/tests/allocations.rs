@@ -16,6 +16,12 @@ fn requests_of_all_lengths_and_tasks_allocate_nothing() {
 }
 
 #[test]
+fn being_traced_and_sampled_allocates_nothing() {
+    plimsoll_memory::profile::enable();
+    allocate_nothing(rig_with(|config| config.trace = true), "我 在 a b 上 海 1 2 ");
+}
+
+#[test]
 fn looking_up_keeping_and_evicting_vectors_allocates_nothing() {
     let rig = rig_with(|config| config.cache = CacheSettings::new(Some(64 * 1024)));
     let cache = rig.engine.cache().unwrap().clone();

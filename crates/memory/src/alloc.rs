@@ -11,6 +11,8 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use crate::profile;
+
 /// The system's allocator, counted.
 ///
 /// ```
@@ -124,13 +126,17 @@ impl ThreadState {
         let shard = self.shard();
         shard.allocations.fetch_add(1, Relaxed);
         shard.allocated_bytes.fetch_add(bytes as u64, Relaxed);
-        if self.sealed.get() {
+        let (sealed, in_pipeline) = (self.sealed.get(), self.pipeline_depth.get() > 0);
+        if sealed {
             self.violations.set(self.violations.get() + 1);
             VIOLATIONS.fetch_add(1, Relaxed);
         }
-        if self.pipeline_depth.get() > 0 {
+        if in_pipeline {
             PIPELINE_ALLOCATIONS.fetch_add(1, Relaxed);
             PIPELINE_BYTES.fetch_add(bytes as u64, Relaxed);
+        }
+        if sealed || in_pipeline {
+            profile::forbidden(bytes);
         }
     }
 
@@ -149,6 +155,7 @@ impl ThreadState {
 fn counted(address: *mut u8, bytes: usize) -> *mut u8 {
     if !address.is_null() {
         THREAD.with(|thread| thread.allocated(bytes));
+        profile::heap_born(address, bytes);
     }
     address
 }
@@ -166,12 +173,14 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 
     unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
+        profile::heap_died(address);
         // SAFETY: as above; `address` came from `System`.
         unsafe { System.dealloc(address, layout) };
         THREAD.with(|thread| thread.freed(layout.size()));
     }
 
     unsafe fn realloc(&self, address: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        profile::heap_died(address);
         // SAFETY: as above; `address` came from `System` with `layout`.
         let moved = counted(unsafe { System.realloc(address, layout, size) }, size);
         if !moved.is_null() {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::class::SlotId;
 use crate::pod::Pod;
 use crate::pool::{Clear, PoolCore};
+use crate::profile;
 use crate::region::CommitError;
 
 /// Why a lease was refused.
@@ -96,6 +97,8 @@ pub struct Lease<T: Pod> {
     pub(crate) slot: SlotId,
     pub(crate) warm: bool,
     pub(crate) discard: bool,
+    /// Its birth is remembered by the profile.
+    pub(crate) sampled: bool,
 }
 
 // SAFETY: a lease owns its slot as a `Box<[T]>` would, and `T: Pod` is `Send`; the pool it returns to is behind locks.
@@ -170,6 +173,9 @@ impl<T: Pod> Drop for Lease<T> {
         if !discard && self.core.config.clear == Clear::OnReturn {
             // SAFETY: the first `dirty_len` elements are in the slot, which is still ours alone; zero bytes are a `T`.
             unsafe { self.address.write_bytes(0, self.dirty_len) };
+        }
+        if self.sampled {
+            profile::lease_died(self.address.as_ptr().cast());
         }
         self.core.put(self.class, self.slot, discard);
     }

@@ -13,6 +13,7 @@
 //! | [`scratch`] | one arena a worker for activations and temporaries | L3 |
 //! | [`mapping`] | weights: mapped files, embedded bytes, converted copies; read-only | |
 //! | [`alloc`] | the allocator that counts, and that notices a sealed thread allocating | |
+//! | [`profile`], [`ring`] | samples with stacks for a diagnosis: who made what is alive, who uses the CPU | |
 //! | [`process`], [`limits`] | what the kernel says: resident bytes, cgroup and host limits | |
 //! | [`pod`] | plain data: types that any bytes may become | |
 //!
@@ -55,8 +56,10 @@ pub mod object_pool;
 pub mod pod;
 pub mod pool;
 pub mod process;
+pub mod profile;
 pub mod region;
 pub mod reservation;
+pub mod ring;
 pub mod scratch;
 mod sizing;
 mod sync;
@@ -72,4 +75,5 @@ pub use pod::{Pod, cast, cast_mut};
 pub use pool::{Clear, Pool, PoolConfig, PoolStats};
 pub use region::{CommitError, HugePages, Region};
 pub use reservation::{Reservation, ReserveError};
+pub use ring::Ring;
 pub use scratch::{Frame, Scratch, ScratchError, ScratchReq, ScratchTooSmall};

@@ -17,6 +17,7 @@ use crate::class::{Class, SlotId};
 use crate::lease::{Lease, LeaseError};
 use crate::pod::Pod;
 use crate::process::page_bytes;
+use crate::profile;
 use crate::region::HugePages;
 use crate::reservation::{Reservation, ReserveError};
 use crate::sizing::Sizing;
@@ -84,6 +85,8 @@ const GIVE_BACK_SPAN_BYTES: usize = 2 << 20;
 #[derive(Debug)]
 pub(crate) struct PoolCore {
     pub(crate) config: PoolConfig,
+    /// Its number among the kinds that profiles tell apart.
+    profile_kind: u8,
     cap: CommitCap,
     /// Sizes ascending, each twice the one before.
     pub(crate) classes: Box<[Class]>,
@@ -149,6 +152,7 @@ impl<T: Pod> Pool<T> {
             .collect::<Result<_, ReserveError>>()?;
         let core = Arc::new(PoolCore {
             config,
+            profile_kind: profile::kind(config.name),
             cap: cap.clone(),
             classes,
             sizing: Mutex::new(Sizing::new()),
@@ -181,6 +185,11 @@ impl<T: Pod> Pool<T> {
             slot,
             warm,
             discard: false,
+            sampled: profile::lease_born(
+                core.profile_kind,
+                address.as_ptr().cast(),
+                core.classes[class].slot_bytes(),
+            ),
         })
     }
 

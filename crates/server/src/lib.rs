@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod app;
 pub mod cli;
+pub mod debug;
 mod governor;
 pub mod http;
 pub mod json;

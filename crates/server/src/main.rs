@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use plimsoll::cli::{Cli, Command, analyze, bench, drill, plan, quantize, serve, tune};
+use plimsoll::cli::{Cli, Command, analyze, bench, diagnose, drill, plan, quantize, serve, tune};
 use plimsoll_memory::CountingAllocator;
 
 #[global_allocator]
@@ -26,6 +26,9 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS)
             .map_err(|e| e.to_string()),
         Command::Plan(args) => plan::run(&args)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|e| e.to_string()),
+        Command::Diagnose(args) => diagnose::run(&args)
             .map(|()| ExitCode::SUCCESS)
             .map_err(|e| e.to_string()),
         Command::Drill(args) => drill::run(&args).map_err(|e| e.to_string()),

@@ -137,6 +137,7 @@ fn whatever_may_grow_is_listed_with_its_bound() {
     }
     let server = Server::tiny();
     let plan = server.app.engine.plan();
+    // Lines that only a server with its transport, or with `--debug-listen`, has.
     let with_transport = [
         "connections",
         "silent connections",
@@ -144,6 +145,9 @@ fn whatever_may_grow_is_listed_with_its_bound() {
         "log",
         "trace export",
         "scrapers",
+        "profile samples",
+        "debug reading",
+        "trace",
     ];
     let billed: BTreeSet<&str> = plan
         .lines

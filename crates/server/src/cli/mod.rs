@@ -3,6 +3,7 @@
 pub mod analyze;
 pub mod bench;
 mod bytes;
+pub mod diagnose;
 pub mod drill;
 mod dtype;
 mod kubernetes;
@@ -46,6 +47,8 @@ pub enum Command {
     Quantize(quantize::QuantizeArgs),
     /// Train a classification head on labelled texts, for the model to serve beside its other answers.
     Tune(tune::TuneArgs),
+    /// Look at a running server: what is wrong, who did it, and what says so, in words and as a page.
+    Diagnose(diagnose::DiagnoseArgs),
     /// Test the promises on this machine.
     Drill(drill::DrillArgs),
     /// Measure how fast the model is on this CPU, and how far from what the CPU can do at most.

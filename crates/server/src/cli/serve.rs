@@ -15,6 +15,7 @@ use super::start::{RUNTIME_STACK_BYTES, RUNTIME_THREADS};
 use super::telemetry::{TelemetryArgs, TelemetryError};
 use super::{ModelArgs, StartUp, StartUpError, plan};
 use crate::app::{App, Settings};
+use crate::debug::{self, DebugError};
 use crate::http::grpc;
 use crate::log::{Format, LogWriter, Severity};
 use crate::net::{self, ListenError, NetSettings};
@@ -95,6 +96,10 @@ pub struct NetArgs {
     /// Connections at the same time; by default as many as an eighth of the memory limit pays for, from 16 to 256.
     #[arg(long, env, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     max_connections: Option<usize>,
+    /// Address, or port of the loopback address, for a diagnosis of the running server: profiles, traces, who holds what. They show how it works inside: keep it off public
+    /// networks. Off by default; its bytes are in the bill.
+    #[arg(long, env = "PLIMSOLL_DEBUG_LISTEN", value_parser = debug::parse_address)]
+    pub(super) debug_listen: Option<SocketAddr>,
     /// Bytes asked of the kernel for each direction of a connection; by default 32 KiB, 16 KiB where the memory limit is below 256 MiB.
     #[arg(long, env)]
     socket_buffer_bytes: Option<usize>,
@@ -142,6 +147,7 @@ impl NetArgs {
             lines.push(line("scrapers", net::SCRAPERS_MAX, each_bytes));
         }
         lines.extend(self.telemetry.lines());
+        lines.extend(self.debug_listen.iter().flat_map(|_| debug::lines()));
         lines
     }
 }
@@ -155,6 +161,9 @@ pub enum ServeError {
     /// The address.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The address for diagnosis.
+    #[error(transparent)]
+    Debug(#[from] DebugError),
     /// The workers.
     #[error(transparent)]
     Workers(#[from] WorkerError),
@@ -240,6 +249,10 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
         let stop = stop_signal()?;
         let threads = Workers::start(&app.engine, workers, workers::recorder(&app))?;
         (0..workers).for_each(|_| app.metrics.worker_started());
+        if let Some(address) = args.net.debug_listen {
+            let local = debug::start(Arc::clone(&app), address)?;
+            eprintln!("diagnosis on http://{local}/debug/");
+        }
         if let Some(listener) = scrapes {
             tokio::spawn(net::scrape(Arc::clone(&app), listener, net));
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
 
 use plimsoll_engine::{BillLine, CacheSettings, Engine, EngineConfig, Nanos, Probe, PromptId, StartError};
-use plimsoll_memory::{alloc, limits, process};
+use plimsoll_memory::{alloc, limits, process, profile};
 
 use super::ModelArgs;
 use super::serve::NetArgs;
@@ -94,6 +94,10 @@ impl StartUp {
             .workers
             .unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
         alloc::keep_little();
+        let diagnosed = connections.is_some_and(|net| net.debug_listen.is_some());
+        if diagnosed {
+            profile::enable();
+        }
         let mut loaded = model::load(
             args.model_id.as_deref(),
             args.dtype.format(),
@@ -117,6 +121,7 @@ impl StartUp {
         config.drop_order = settings.drop_order;
         config.pace = settings.pace;
         config.layers = settings.layers;
+        config.trace = diagnosed;
         config.prompts.clone_from(&loaded.prompts);
         config.cache = cache_settings(args, &loaded);
         config.fixed = fixed_lines(limit_bytes, workers, connections);
@@ -264,17 +269,16 @@ fn fixed_lines(limit_bytes: usize, workers: usize, connections: Option<&NetArgs>
             .map_or(0, |file| file.len() as usize)
     };
     let executable = process::executable_bytes().unwrap_or_else(file_bytes);
+    // Its line comes with those of the listener.
+    let sampling_bytes = profile::get().map_or(0, |_| profile::BYTES);
+    let heap_bytes = alloc::total_counts().live_bytes() as usize;
     let mut lines = vec![
         line(
             "binary",
             1,
             executable.saturating_sub(model::EMBEDDED_WEIGHT_BYTES),
         ),
-        line(
-            "heap after loading",
-            1,
-            alloc::total_counts().live_bytes() as usize,
-        ),
+        line("heap after loading", 1, heap_bytes.saturating_sub(sampling_bytes)),
         line("allocator remainder", 1, ALLOCATOR_BYTES),
         line("worker stacks", workers, workers::STACK_BYTES),
         line("runtime stacks", RUNTIME_THREADS + 1, RUNTIME_STACK_BYTES),
