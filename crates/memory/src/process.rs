@@ -113,9 +113,8 @@ mod tests {
         let maps = "1000-3000 r--p 00000000 fe:00 12 /bin/x\n3000-4000 r-xp 00002000 fe:00 12 /bin/x\n\
                     4000-9000 rw-p 00000000 00:00 0 \n9000-a000 r--p 00000000 fe:00 13 /lib/y\n";
         assert_eq!(mapped_bytes(maps, "/bin/x"), 0x3000);
-        let file = std::fs::metadata("/proc/self/exe").unwrap().len() as usize;
-        let mapped = executable_bytes().unwrap();
-        assert!(mapped > 4096 && mapped < file + (1 << 20), "{mapped} of {file}");
+        // No upper bound: a test beside this one that panics has the file mapped once more, for its backtrace.
+        assert!(executable_bytes().unwrap() > 4096);
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Builds a profile: addresses become places with names, each once.
+//! Builds a profile: stacks are collected first, then their addresses become places with names, each once.
 
 use std::collections::HashMap;
-use std::ffi::c_void;
 use std::time::{Duration, SystemTime};
 
+use super::names::names;
 use super::pprof::{Function, Label, Line, Location, Profile, Sample, ValueType};
 
 /// Frames of sampling itself, on top of the stack that was meant.
@@ -16,8 +16,6 @@ const OWN: [&str; 7] = [
     "__rust_no_alloc_shim",
     "__rdl_",
 ];
-/// Where they are from, for builds that know the file but only the end of a name.
-const OWN_FILES: [&str; 3] = ["memory/src/profile/", "memory/src/alloc.rs", "/backtrace-"];
 /// The kernel's return from a signal stands between our handler and what it interrupted.
 const HANDLER: &str = "on_signal";
 
@@ -25,10 +23,8 @@ const HANDLER: &str = "on_signal";
 pub(super) struct Builder {
     profile: Profile,
     strings: HashMap<String, i64>,
-    /// By name and file.
-    functions: HashMap<(String, String), u64>,
-    /// By address: the place, and whether it is sampling's own.
-    places: HashMap<u64, (u64, Own)>,
+    /// The addresses of each of the profile's samples, innermost first.
+    stacks: Vec<Box<[u64]>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,6 +32,16 @@ enum Own {
     No,
     Yes,
     Handler,
+}
+
+impl Own {
+    fn of(name: &str) -> Own {
+        match OWN.iter().any(|part| name.contains(part)) {
+            true if name.ends_with(HANDLER) => Own::Handler,
+            true => Own::Yes,
+            false => Own::No,
+        }
+    }
 }
 
 /// A label of a sample.
@@ -52,8 +58,7 @@ impl Builder {
         let mut builder = Builder {
             profile: Profile::default(),
             strings: HashMap::new(),
-            functions: HashMap::new(),
-            places: HashMap::new(),
+            stacks: Vec::new(),
         };
         builder.string("");
         let types = values.iter().map(|(name, unit)| builder.value_type(name, unit));
@@ -80,16 +85,12 @@ impl Builder {
         index
     }
 
-    /// Adds a stack, innermost frame first, without the frames of sampling itself.
+    /// Adds a stack, innermost frame first; the frames of sampling itself are left out in the end.
     pub(super) fn sample(&mut self, frames: &[u64], values: Vec<i64>, marks: &[Mark<'_>]) {
-        let places: Vec<_> = frames.iter().map(|&address| self.place(address)).collect();
-        let handler = places.iter().position(|(_, own)| *own == Own::Handler);
-        let own = || places.iter().take_while(|(_, own)| *own == Own::Yes).count();
-        let first = handler.map_or_else(own, |handler| handler + 2);
-        let location_id = places.iter().skip(first).map(|(id, _)| *id).collect();
         let label = marks.iter().map(|mark| self.label(mark)).collect();
+        self.stacks.push(frames.into());
         self.profile.sample.push(Sample {
-            location_id,
+            location_id: Vec::new(),
             value: values,
             label,
         });
@@ -111,54 +112,57 @@ impl Builder {
         }
     }
 
-    fn place(&mut self, address: u64) -> (u64, Own) {
-        if let Some(&place) = self.places.get(&address) {
-            return place;
-        }
-        let (mut line, mut own) = (Vec::new(), Own::No);
-        backtrace::resolve(address as *mut c_void, |symbol| {
-            let name = symbol
-                .name()
-                .map_or_else(|| "?".to_owned(), |name| format!("{name:#}"));
-            let file = symbol.filename().map(|file| file.display().to_string());
-            let file = file.unwrap_or_default();
-            let is_own = OWN.iter().any(|part| name.contains(part))
-                || OWN_FILES.iter().any(|part| file.contains(part));
-            if is_own && name.ends_with(HANDLER) {
-                own = Own::Handler;
-            } else if is_own {
-                // What was inlined at the same place is not sampling's.
-                own = if own == Own::No { Own::Yes } else { own };
-                return;
-            }
-            line.push(Line {
-                function_id: self.function(name, file),
-                line: symbol.lineno().map_or(0, i64::from),
-            });
+    /// Gives every address of the stacks its place and every sample its places.
+    fn name(&mut self) {
+        let mut addresses: Vec<u64> = self
+            .stacks
+            .iter()
+            .flatten()
+            .copied()
+            .filter(|&address| address > 0)
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let names = names(&addresses).unwrap_or_else(|error| {
+            self.remark(&format!("places have no names: {error}"));
+            vec!["?".to_owned(); addresses.len()]
         });
-        if own == Own::Yes && !line.is_empty() {
-            own = Own::No;
+        let owns: Vec<Own> = names.iter().map(|name| Own::of(name)).collect();
+        let mut functions = HashMap::new();
+        for (&address, name) in addresses.iter().zip(names) {
+            let id = self.profile.location.len() as u64 + 1;
+            let function_id = *functions
+                .entry(name)
+                .or_insert_with_key(|name| self.function(name));
+            let line = vec![Line { function_id, line: 0 }];
+            self.profile.location.push(Location { id, address, line });
         }
-        let id = self.profile.location.len() as u64 + 1;
-        self.profile.location.push(Location { id, address, line });
-        self.places.insert(address, (id, own));
-        (id, own)
+        for (sample, stack) in self.profile.sample.iter_mut().zip(&self.stacks) {
+            let places: Vec<usize> = stack
+                .iter()
+                .filter_map(|address| addresses.binary_search(address).ok())
+                .collect();
+            let handler = places.iter().position(|&place| owns[place] == Own::Handler);
+            let own = || {
+                places
+                    .iter()
+                    .take_while(|&&place| owns[place] == Own::Yes)
+                    .count()
+            };
+            let first = handler.map_or_else(own, |handler| handler + 2);
+            sample.location_id = places.iter().skip(first).map(|&place| place as u64 + 1).collect();
+        }
     }
 
-    fn function(&mut self, name: String, file: String) -> u64 {
-        let key = (name, file);
-        if let Some(&id) = self.functions.get(&key) {
-            return id;
-        }
+    fn function(&mut self, name: &str) -> u64 {
         let id = self.profile.function.len() as u64 + 1;
-        let (text, filename) = (self.string(&key.0), self.string(&key.1));
+        let text = self.string(name);
         self.profile.function.push(Function {
             id,
             name: text,
             system_name: text,
-            filename,
+            filename: 0,
         });
-        self.functions.insert(key, id);
         id
     }
 
@@ -168,13 +172,13 @@ impl Builder {
         self.profile.comment.push(index);
     }
 
-    /// The profile, of the last `took`. What naming had read of the executable is let go.
+    /// The profile, of the last `took`.
     pub(super) fn finish(mut self, took: Duration) -> Profile {
+        self.name();
         let began = SystemTime::now() - took;
         let since = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.profile.time_nanos = since.as_nanos() as i64;
         self.profile.duration_nanos = took.as_nanos() as i64;
-        backtrace::clear_symbol_cache();
         self.profile
     }
 }

@@ -24,16 +24,11 @@ const PLUMBING: [&str; 16] = [
     "?",
 ];
 
-/// Files of the same, for builds that know the file but only the end of a name.
-const PLUMBING_FILES: [&str; 4] = ["/rustc/", "/registry/src/", "memory/src/", "engine/src/pools.rs"];
-
 /// A sample with names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stack<'a> {
     /// Functions, innermost first.
     pub(super) frames: Vec<&'a str>,
-    /// Their files, where they are known.
-    files: Vec<&'a str>,
     /// As the profile says: samples, or objects, or leases.
     pub(super) count: i64,
     /// Bytes, or nanoseconds; the count where there is but one value.
@@ -67,17 +62,11 @@ impl Stack<'_> {
 
     /// Functions without plumbing, innermost first.
     pub(super) fn meant(&self) -> impl Iterator<Item = &str> {
-        let frames = self.frames.iter().zip(&self.files);
-        let meant = frames.filter(|(name, file)| !is_plumbing(name, file));
-        meant.map(|(name, _)| *name)
+        self.frames.iter().copied().filter(|name| !is_plumbing(name))
     }
 }
 
-fn is_plumbing(name: &str, file: &str) -> bool {
-    if !file.is_empty() {
-        let is_foreign = !file.ends_with(".rs");
-        return is_foreign || name.starts_with('{') || PLUMBING_FILES.iter().any(|part| file.contains(part));
-    }
+fn is_plumbing(name: &str) -> bool {
     let bare = name.trim_start_matches(['<', '&', '*']);
     PLUMBING.iter().any(|start| bare.starts_with(start)) || is_foreign(bare)
 }
@@ -89,27 +78,19 @@ fn is_foreign(name: &str) -> bool {
 
 /// The samples of a profile, with names.
 pub(super) fn stacks(profile: &Profile) -> Vec<Stack<'_>> {
-    let functions: HashMap<u64, (&str, &str)> = profile
+    let functions = profile
         .function
         .iter()
-        .map(|function| {
-            let named = (profile.string(function.name), profile.string(function.filename));
-            (function.id, named)
-        })
-        .collect();
-    let places: HashMap<u64, Vec<(&str, &str)>> = profile
-        .location
-        .iter()
-        .map(|location| {
-            let names = location.line.iter();
-            let names = names.filter_map(|line| functions.get(&line.function_id).copied());
-            (location.id, names.collect())
-        })
-        .collect();
-    let named = |sample: &crate::debug::Sample| -> (Vec<&str>, Vec<&str>) {
-        let names = sample.location_id.iter().filter_map(|id| places.get(id));
-        names.flatten().copied().unzip()
-    };
+        .map(|function| (function.id, profile.string(function.name)));
+    let functions: HashMap<u64, &str> = functions.collect();
+    let places = profile.location.iter().map(|location| {
+        let names = location
+            .line
+            .iter()
+            .filter_map(|line| functions.get(&line.function_id).copied());
+        (location.id, names.collect())
+    });
+    let places: HashMap<u64, Vec<&str>> = places.collect();
     let labels = |sample: &crate::debug::Sample| {
         let labels = sample.label.iter();
         labels
@@ -118,15 +99,17 @@ pub(super) fn stacks(profile: &Profile) -> Vec<Stack<'_>> {
     };
     let samples = profile.sample.iter();
     samples
-        .map(|sample| {
-            let (frames, files) = named(sample);
-            Stack {
-                frames,
-                files,
-                count: sample.value.first().copied().unwrap_or(0),
-                value: sample.value.last().copied().unwrap_or(0),
-                labels: labels(sample),
-            }
+        .map(|sample| Stack {
+            frames: sample
+                .location_id
+                .iter()
+                .filter_map(|id| places.get(id))
+                .flatten()
+                .copied()
+                .collect(),
+            count: sample.value.first().copied().unwrap_or(0),
+            value: sample.value.last().copied().unwrap_or(0),
+            labels: labels(sample),
         })
         .collect()
 }
