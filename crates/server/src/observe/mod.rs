@@ -1,6 +1,6 @@
 //! What operators see of single requests: a line in the log and a span for each, if they ask for it.
 //!
-//! The guard opens a [`Watch`] on a request and the road fills in a [`Story`]; when the last of the answer was handed to the transport, or the client has
+//! The guard opens a `Watch` on a request and the road fills in a `Story`; when the last of the answer was handed to the transport, or the client has
 //! gone, the two are one [`Record`] of fixed size. It is written as a line ([`crate::log`]) and copied into the queue of spans ([`crate::otlp`]), both
 //! bounded in bytes. Nothing here waits for anybody: what finds no room is dropped and counted. Where nobody looks, nothing is done at all.
 

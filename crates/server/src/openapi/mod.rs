@@ -1,7 +1,7 @@
 //! The description of the routes for machines (OpenAPI 3.1), made from the table of routes.
 //!
 //! Bodies are read in place by readers of our own, so that there are no types from which a library could derive their schemas: they stand in
-//! [`bodies`] as what they are, JSON. Paths, statuses and forms of errors come from [`crate::http::routes`]; a route without a schema has no
+//! `bodies` as what they are, JSON. Paths, statuses and forms of errors come from [`crate::http::routes`]; a route without a schema has no
 //! description, and a test fails. What this makes is kept as `openapi.json`, which is what the server sends: serving it takes no memory.
 
 mod bodies;

@@ -1,8 +1,8 @@
 //! gRPC, on the same port as all else: the Open Inference Protocol, health and reflection.
 //!
 //! A client that speaks HTTP/2 from its first byte gets it; there is no second listener to plan for, and connections have their places, streams and
-//! windows as ever. `ModelInfer` takes the road of all requests ([`infer`]): its message is admitted by the length in front of it and read where it
-//! lands. The small calls are tonic's ([`services`]). Tonic gathers a message before it decodes it, so these calls are bounded together: so many at a
+//! windows as ever. `ModelInfer` takes the road of all requests (`infer`): its message is admitted by the length in front of it and read where it
+//! lands. The small calls are tonic's (`services`). Tonic gathers a message before it decodes it, so these calls are bounded together: so many at a
 //! time, so many bytes and so long each ([`CALLS_BYTES`] in the bill).
 
 #[allow(missing_docs, clippy::all, unreachable_pub, reason = "a program wrote it")]
