@@ -28,6 +28,7 @@ pub mod govern;
 mod governor;
 mod heads;
 mod inputs;
+mod line;
 mod need;
 mod pass;
 mod plan;

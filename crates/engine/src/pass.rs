@@ -45,6 +45,8 @@ pub(crate) struct Pass {
     pub(crate) parts: Vec<Part>,
     /// Jobs with a part in this pass, each once.
     pub(crate) jobs: Vec<u32>,
+    /// The job that is being gathered, for whoever must give an account of a panic.
+    pub(crate) gathering: Option<u32>,
     tokens_max: usize,
     sequences_max: usize,
 }
@@ -58,6 +60,7 @@ impl Pass {
             lens: Vec::with_capacity(sequences),
             parts: Vec::with_capacity(sequences),
             jobs: Vec::with_capacity(sequences),
+            gathering: None,
             tokens_max: tokens,
             sequences_max: sequences,
         }
@@ -69,6 +72,17 @@ impl Pass {
         self.lens.clear();
         self.parts.clear();
         self.jobs.clear();
+        self.gathering = None;
+    }
+
+    /// What one job may take of it while others wait.
+    pub(crate) fn half_tokens(&self) -> usize {
+        self.tokens_max / 2
+    }
+
+    /// All that fits.
+    pub(crate) fn tokens_max(&self) -> usize {
+        self.tokens_max
     }
 
     /// What the encoder reads.
@@ -80,8 +94,9 @@ impl Pass {
         }
     }
 
-    /// Takes the next sequences of a job while they fit. Returns true when the job has none left.
-    pub(crate) fn gather(&mut self, engine: &Engine, job: u32, work: &mut Work) -> bool {
+    /// Takes the next sequences of a job while the pass stays below `tokens_max`; the first of a pass whatever its length. Returns true when the job has none
+    /// left.
+    pub(crate) fn gather(&mut self, engine: &Engine, job: u32, work: &mut Work, tokens_max: usize) -> bool {
         let parts_before = self.parts.len();
         let mut progress = work.progress;
         while progress.next_input < work.inputs.len() {
@@ -91,7 +106,8 @@ impl Pass {
                 continue;
             }
             let window = window(engine, work, &input, progress.next_window);
-            if self.ids.len() + window.len > self.tokens_max || self.parts.len() == self.sequences_max {
+            let is_full = self.ids.len() + window.len > tokens_max && !self.ids.is_empty();
+            if is_full || self.parts.len() == self.sequences_max {
                 break;
             }
             let nth = progress.next_window;
@@ -113,7 +129,8 @@ impl Pass {
             }
         }
         work.progress = progress;
-        if self.parts.len() > parts_before {
+        // Only the first job of a pass is gathered twice.
+        if self.parts.len() > parts_before && self.jobs.first() != Some(&job) {
             self.jobs.push(job);
         }
         progress.next_input == work.inputs.len()

@@ -1,9 +1,10 @@
-//! The two lines inside: jobs whose text is to be read, and jobs with sequences for the encoder. First come, first served.
+//! The two lines inside: jobs whose text is to be read, and jobs with sequences for the encoder.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
+
+use crate::line::Line;
 
 /// What a worker should do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,22 +17,19 @@ pub(crate) enum Next {
     Nothing,
 }
 
-/// The lines, in room reserved at start: each job stands in each line at most once.
+/// The lines.
 pub(crate) struct Lines {
-    pub(crate) text: VecDeque<u32>,
-    pub(crate) ready: VecDeque<u32>,
-    /// Tokens of the sequences that wait in `ready`.
-    pub(crate) ready_tokens: usize,
+    /// Its sizes are bytes held.
+    text: Line,
+    /// Its sizes are tokens of sequences that wait.
+    pub(crate) ready: Line,
 }
 
 impl Lines {
     /// Takes a job out of both lines.
     pub(crate) fn remove(&mut self, job: u32) {
-        self.text.retain(|&waiting| waiting != job);
-        self.ready.retain(|&waiting| waiting != job);
-        if self.ready.is_empty() {
-            self.ready_tokens = 0;
-        }
+        self.text.remove(job);
+        self.ready.remove(job);
     }
 }
 
@@ -48,11 +46,9 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(jobs_max: usize, batch_tokens_max: usize) -> Queue {
-        let line = || VecDeque::with_capacity(jobs_max);
         let lines = Lines {
-            text: line(),
-            ready: line(),
-            ready_tokens: 0,
+            text: Line::new(jobs_max),
+            ready: Line::new(jobs_max),
         };
         Queue {
             lines: Mutex::new(lines),
@@ -67,16 +63,15 @@ impl Queue {
         self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// A job's text waits.
-    pub(crate) fn push_text(&self, job: u32) {
-        self.lock().text.push_back(job);
+    /// A job's text waits; the job holds so many bytes.
+    pub(crate) fn push_text(&self, job: u32, held_bytes: usize) {
+        self.lock().text.push(job, held_bytes);
         self.arrived();
     }
 
     /// A job's sequences wait. The caller holds the lines, and with them the job's place, so that a job that was given up is not lined up.
     pub(crate) fn push_ready(&self, lines: &mut Lines, job: u32, tokens: usize) {
-        lines.ready.push_back(job);
-        lines.ready_tokens += tokens;
+        lines.ready.push(job, tokens);
         self.arrived();
     }
 
@@ -104,17 +99,14 @@ impl Queue {
 
     /// Takes a job out of the line of texts; false when it does not stand there.
     pub(crate) fn remove_text(&self, job: u32) -> bool {
-        let mut lines = self.lock();
-        let before = lines.text.len();
-        lines.text.retain(|&waiting| waiting != job);
-        lines.text.len() < before
+        self.lock().text.remove(job)
     }
 
     /// Text first while a pass would not be full: reading is quick and lets more texts share the pass.
     pub(crate) fn next(&self) -> Next {
         let mut lines = self.lock();
-        if lines.ready_tokens < self.batch_tokens_max
-            && let Some(job) = lines.text.pop_front()
+        if lines.ready.size() < self.batch_tokens_max
+            && let Some(job) = lines.text.next()
         {
             return Next::Text(job);
         }

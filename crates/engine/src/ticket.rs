@@ -290,7 +290,7 @@ impl Ticket {
             inputs,
         });
         if waits {
-            engine.queue().push_text(self.place.id);
+            engine.queue().push_text(self.place.id, owner.held_bytes);
         }
         let Ticket { place, .. } = self;
         Job { place: Some(place) }

@@ -17,7 +17,7 @@ use crate::error::{JobError, StartError};
 use crate::heads::{self, Staging};
 use crate::inputs::Input;
 use crate::pass::Pass;
-use crate::queue::Next;
+use crate::queue::{Lines, Next};
 use crate::request::{Span, Tasks};
 use crate::text_stage;
 use crate::trace::Step;
@@ -177,9 +177,11 @@ impl Worker {
             }
         }));
         if ran.is_err() && stage == Stage::Batch {
-            // The job at the head of the line was being gathered: it must not be tried for ever.
-            let head = engine.queue().lock().ready.front().copied();
-            head.into_iter()
+            // The job that was being gathered, or would have been, must not be tried for ever.
+            let gathering = self.pass.gathering;
+            let gathering = gathering.or_else(|| engine.queue().lock().ready.oldest());
+            gathering
+                .into_iter()
                 .filter(|job| !self.pass.jobs.contains(job))
                 .for_each(|job| fail_in_line(&engine, job));
         }
@@ -235,40 +237,44 @@ impl Worker {
         });
     }
 
-    /// Fills the pass from the line, first come first served.
+    /// Fills the pass from the line: up to half of it from the job that came first, the rest from those that have least left.
     fn gather(&mut self) {
         self.pass.clear();
-        let engine = &self.engine;
+        let engine = Arc::clone(&self.engine);
         engine.probe(Stage::Batch);
         let mut lines = engine.queue().lock();
-        let lines = &mut *lines;
-        while let Some(&job) = lines.ready.front() {
-            let mut guard = engine.berths().lock(job);
-            let cell = &mut *guard;
-            let Some(work) = &mut cell.work else {
-                lines.ready.pop_front();
-                continue;
-            };
-            if let Err(late) = in_time(engine, work) {
-                lines.ready.pop_front();
-                expire(cell, late);
-                continue;
-            }
-            if work.times.pass_begun.0 == 0 {
-                work.times.pass_begun = engine.now();
-            }
-            let (jobs, tokens) = (self.pass.jobs.len(), self.pass.ids.len());
-            let whole = self.pass.gather(engine, job, work);
-            lines.ready_tokens = lines.ready_tokens.saturating_sub(self.pass.ids.len() - tokens);
-            cell.busy += (self.pass.jobs.len() - jobs) as u32;
-            if !whole {
+        let Some(oldest) = lines.ready.oldest() else {
+            return;
+        };
+        self.take(&mut lines, oldest, self.pass.half_tokens());
+        while let Some(shortest) = lines.ready.shortest() {
+            if !self.take(&mut lines, shortest, self.pass.tokens_max()) {
                 break;
             }
-            lines.ready.pop_front();
         }
-        if lines.ready.is_empty() {
-            lines.ready_tokens = 0;
+    }
+
+    /// Takes sequences of a job into the pass. Returns true when the job has left the line.
+    fn take(&mut self, lines: &mut Lines, job: u32, tokens_max: usize) -> bool {
+        let engine = &self.engine;
+        self.pass.gathering = Some(job);
+        let mut guard = engine.berths().lock(job);
+        let cell = &mut *guard;
+        let Some(work) = &mut cell.work else {
+            return lines.ready.remove(job);
+        };
+        if let Err(late) = in_time(engine, work) {
+            cell.finish(Err(late));
+            return lines.ready.remove(job);
         }
+        if work.times.pass_begun.0 == 0 {
+            work.times.pass_begun = engine.now();
+        }
+        let (jobs, tokens) = (self.pass.jobs.len(), self.pass.ids.len());
+        let whole = self.pass.gather(engine, job, work, tokens_max);
+        cell.busy += (self.pass.jobs.len() - jobs) as u32;
+        lines.ready.shrink(job, self.pass.ids.len() - tokens);
+        whole && lines.ready.remove(job)
     }
 }
 
@@ -378,11 +384,6 @@ fn fail(engine: &Engine, job: u32, stage: Stage) {
 fn fail_in_line(engine: &Engine, job: u32) {
     engine.berths().lock(job).busy += 1;
     fail(engine, job, Stage::Batch);
-}
-
-/// A job that ran out of time in line.
-fn expire(cell: &mut Cell, late: JobError) {
-    cell.finish(Err(late));
 }
 
 fn in_time(engine: &Engine, work: &Work) -> Result<(), JobError> {

@@ -59,6 +59,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// From the body's last byte to the finished answer.
     pub request_timeout: Duration,
+    /// The longest that a newcomer may have to wait for workers.
+    pub queue_time_max: Duration,
     /// A body may take so long whatever its length.
     pub body_grace: Duration,
     /// After the grace it must have come at this rate.
@@ -80,6 +82,7 @@ impl Default for Settings {
         Settings {
             body_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
+            queue_time_max: Duration::from_secs(2),
             body_grace: Duration::from_secs(2),
             body_bytes_per_s_min: 8 * 1024,
             api_key: None,
@@ -100,9 +103,9 @@ impl Settings {
         }
     }
 
-    /// The longest that a request may have to wait for workers: a third of the time it has.
+    /// The longest that a newcomer may have to wait for workers; none where nothing is refused for time.
     pub fn line_max(&self) -> Option<Nanos> {
-        let nanos = u64::try_from(self.request_timeout.as_nanos() / 3).unwrap_or(u64::MAX);
+        let nanos = u64::try_from(self.queue_time_max.as_nanos()).unwrap_or(u64::MAX);
         (self.marks != Marks::OFF).then_some(Nanos(nanos))
     }
 

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -336,19 +336,16 @@ fn a_worker_that_blocks_is_named_with_where_it_stands() {
     assert_eq!(client.reply().status, 200);
 }
 
-#[test]
-fn clients_that_never_read_are_named_with_what_they_hold() {
-    let _turn = turn();
-    let mut patient = Patient::with(None);
-    patient.keep_busy();
+/// Clients that have asked for more than the sockets between them and the server take, and do not read it.
+fn silent_clients(address: SocketAddr, app: &App) -> Vec<TcpStream> {
     // Three times what the sockets between them take.
     let texts = vec!["a b c d e f g h i j k l m n o p q r s t u v w x y z"; 32];
     let body = serde_json::json!({"inputs": texts}).to_string();
-    let silent: Vec<TcpStream> = (0..3)
+    let silent = (0..3)
         .map(|_| {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             socket.set_recv_buffer_size(4096).unwrap();
-            socket.connect(&patient.address.into()).unwrap();
+            socket.connect(&address.into()).unwrap();
             let mut client = TcpStream::from(socket);
             client
                 .write_all((head("/embed_all", body.len()) + &body).as_bytes())
@@ -362,15 +359,48 @@ fn clients_that_never_read_are_named_with_what_they_hold() {
             .filter(|inside| inside.writing.is_some() && inside.tasks.has(Tasks::TOKEN_EMBEDDINGS))
             .count()
     };
-    while writing(&patient.app) < 3 {
+    while writing(app) < 3 {
         std::thread::yield_now();
     }
+    silent
+}
+
+#[test]
+fn clients_that_never_read_are_named_with_what_they_hold() {
+    let _turn = turn();
+    let mut patient = Patient::with(None);
+    patient.keep_busy();
+    let silent = silent_clients(patient.address, &patient.app);
     let (said, page) = patient.diagnose();
     let found = finding(&said, "readers");
     assert!(found.contains("3 clients do not read their answers"), "{found}");
     assert!(found.contains("its client took"), "{found}");
     assert!(page.contains("\"rule\":\"readers\""));
     drop(silent);
+}
+
+#[test]
+fn clients_that_did_not_read_and_left_are_named_too() {
+    let _turn = turn();
+    let mut patient = Patient::with(None);
+    patient.keep_busy();
+    let (app, address) = (Arc::clone(&patient.app), patient.address);
+    let (over, is_over) = mpsc::channel::<()>();
+    let coming_and_going = std::thread::spawn(move || {
+        // Shorter than the reading, longer than what is too young to be judged.
+        let stay = Duration::from_millis(1200);
+        while is_over.recv_timeout(Duration::ZERO) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let silent = silent_clients(address, &app);
+            std::thread::sleep(stay);
+            drop(silent);
+        }
+    });
+    let (said, _) = patient.diagnose();
+    drop(over);
+    coming_and_going.join().unwrap();
+    let found = finding(&said, "readers");
+    assert!(found.contains("did not read their answers and left"), "{found}");
+    assert!(found.contains("and is gone"), "{found}");
 }
 
 #[test]

@@ -96,18 +96,22 @@ fn quantile_ms(times: &mut [Duration], share: f64) -> Option<f64> {
     times.get(rank.max(1) - 1).map(|took| took.as_secs_f64() * 1e3)
 }
 
-/// When the hot hits were back, after `from`: the first time by which so many hot requests in a row were answered, 90% of them from the cache.
-pub fn recovered(samples: &[Sample], from: Duration) -> Option<Duration> {
+/// When the calm was back, after `from`: the first time by which so many hot requests in a row were answered, 90% of them from the cache and, where
+/// `p99_ms_max` is asked of calm parts, 90% of them in that time, so that what the causes left in line has been worked off.
+pub fn recovered(samples: &[Sample], from: Duration, p99_ms_max: Option<f64>) -> Option<Duration> {
+    let in_time = |sample: &Sample| p99_ms_max.is_none_or(|bound| sample.took.as_secs_f64() * 1e3 <= bound);
     let mut hot: Vec<&Sample> = samples
         .iter()
         .filter(|sample| sample.hot && sample.due >= from)
         .collect();
     hot.sort_by_key(|sample| sample.due);
     hot.windows(RECOVERED_OVER).find_map(|row| {
+        let most = |count: usize| count as f64 >= RECOVERED_SHARE * row.len() as f64;
         let hits = row
             .iter()
             .filter(|sample| sample.ending == Ending::Served { hit: true });
-        (hits.count() as f64 >= RECOVERED_SHARE * row.len() as f64).then(|| {
+        let prompt = row.iter().filter(|sample| in_time(sample));
+        (most(hits.count()) && most(prompt.count())).then(|| {
             let ended = row.iter().map(|sample| sample.due + sample.took).max();
             ended.unwrap_or(from) - from
         })
@@ -153,7 +157,7 @@ pub struct Facts {
     pub after: Part,
     /// What came of the causes.
     pub outcomes: Outcomes,
-    /// From the end of the causes until the hot hits were back.
+    /// From the end of the causes until the calm was back: see [`recovered`].
     pub recovery: Option<Duration>,
     /// What the kernel counted.
     pub counters: Counters,
@@ -215,7 +219,7 @@ pub fn judge(facts: &Facts, p99_ms_max: Option<f64>) -> Vec<Verdict> {
             0.0,
         ),
         verdict(
-            "seconds until hot hits were back",
+            "seconds until the calm was back",
             recovery <= recovery_max,
             recovery,
             recovery_max,
@@ -279,8 +283,23 @@ mod tests {
         let hits = (0..70).map(|n| sample(3000 + 10 * n, 5, true, HIT));
         let samples: Vec<Sample> = early.chain(cold).chain(misses.clone()).chain(hits).collect();
         // 54 of the 60 in the row are hits as soon as the 54th hit is there.
-        assert_eq!(recovered(&samples, end), Some(Duration::from_millis(2530 + 5)));
-        assert_eq!(recovered(&misses.collect::<Vec<_>>(), end), None);
+        assert_eq!(
+            recovered(&samples, end, None),
+            Some(Duration::from_millis(2530 + 5))
+        );
+        assert_eq!(recovered(&misses.collect::<Vec<_>>(), end, None), None);
+    }
+
+    #[test]
+    fn recovery_waits_for_answers_in_time_where_a_time_is_asked() {
+        let late = (0..100).map(|n| sample(10 * n, 50, true, HIT));
+        let prompt = (100..200).map(|n| sample(10 * n, 5, true, HIT));
+        let samples: Vec<Sample> = late.chain(prompt).collect();
+        let recovered = |bound| recovered(&samples, Duration::ZERO, bound);
+        assert_eq!(recovered(None), Some(Duration::from_millis(640)));
+        // 54 of the 60 in the row are in time.
+        assert_eq!(recovered(Some(12.0)), Some(Duration::from_millis(1530 + 5)));
+        assert_eq!(recovered(Some(1.0)), None);
     }
 
     fn good() -> Facts {

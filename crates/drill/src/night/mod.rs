@@ -264,7 +264,8 @@ impl Night<'_> {
     /// Divides the steady traffic by the parts of the night.
     fn facts(&self, facts: Facts, samples: &[Sample], times: &Times) -> Facts {
         let opened = self.plan.clock.calm.mul_f64(OPENING_SHARE);
-        let recovery = recovered(samples, times.over).filter(|_| facts.death.is_none());
+        let recovery =
+            recovered(samples, times.over, self.options.p99_ms_max).filter(|_| facts.death.is_none());
         let after = recovery.map_or(times.end, |took| times.over + took);
         Facts {
             before: Part::of(samples, opened, times.three),
@@ -316,13 +317,13 @@ impl Night<'_> {
         Ok(ended?)
     }
 
-    /// Waits until the hot hits are back and the calm after them is over, or patience is.
+    /// Waits until the calm is back and has lasted as long as before, or patience is over.
     fn recover(&self, traffic: &Traffic, over: Duration, mut look: impl FnMut() -> bool) {
         let clock = &self.plan.clock;
         let began = Instant::now();
         let mut back = None;
         while began.elapsed() < clock.patience && look() {
-            back = back.or_else(|| traffic.look(|samples| recovered(samples, over)));
+            back = back.or_else(|| traffic.look(|samples| recovered(samples, over, self.options.p99_ms_max)));
             if back.is_some_and(|back| began.elapsed() > back + clock.calm) {
                 return;
             }

@@ -11,7 +11,7 @@ use plimsoll_engine::{BillLine, Layers, Tasks};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::start::{RUNTIME_STACK_BYTES, RUNTIME_THREADS};
+use super::start::{RUNTIME_STACK_BYTES, RUNTIME_THREADS, RUNTIME_TURN};
 use super::telemetry::{TelemetryArgs, TelemetryError};
 use super::{ModelArgs, StartUp, StartUpError, plan};
 use crate::app::{App, Settings};
@@ -65,6 +65,9 @@ pub struct ServeArgs {
     /// From a body's last byte to its answer, in milliseconds.
     #[arg(long, env, default_value_t = 30_000)]
     request_timeout_ms: u64,
+    /// A newcomer that would wait longer for workers is refused with 429, in milliseconds.
+    #[arg(long, env, default_value_t = 2_000)]
+    queue_ms_max: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -197,6 +200,7 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
     let settings = Settings {
         body_timeout: Duration::from_millis(args.body_timeout_ms),
         request_timeout: Duration::from_millis(args.request_timeout_ms),
+        queue_time_max: Duration::from_millis(args.queue_ms_max),
         body_bytes_per_s_min: args.body_bytes_per_second_min,
         api_key: args.api_key.clone(),
         drop_order: Order::new(&args.drop_order),
@@ -268,6 +272,7 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
             Format::Plain => eprintln!("{serving}"),
             Format::Json => log.say(Severity::Info, serving),
         }
+        take_short_turns();
         let finished = net::serve(Arc::clone(&app), listener, net, stop).await;
         drop(threads);
         if let Some(exporter) = exporter {
@@ -292,8 +297,15 @@ fn runtime() -> std::io::Result<Runtime> {
         .worker_threads(RUNTIME_THREADS)
         .max_blocking_threads(1)
         .thread_stack_size(RUNTIME_STACK_BYTES)
+        .on_thread_start(take_short_turns)
         .enable_all()
         .build()
+}
+
+/// A thread that moves bytes runs soon after it wakes: an answer or a refusal must not wait for a worker's turn to end.
+fn take_short_turns() {
+    // A system that knows nothing of this has turns of one length.
+    let _ = plimsoll_memory::process::take_short_turns(RUNTIME_TURN);
 }
 
 fn address(args: &ServeArgs) -> SocketAddr {

@@ -5,6 +5,7 @@
 
 mod fetch;
 mod page;
+mod readers;
 mod reading;
 mod series;
 mod stacks;

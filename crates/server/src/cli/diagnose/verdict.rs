@@ -5,13 +5,12 @@
 
 use serde::Serialize;
 
+use super::readers::{is_slow, rate, readers, taken_per_s};
 use super::reading::{Reading, Request, Worker};
 use super::series::Series;
 use super::stacks::{Stack, by_place, stacks};
 
-/// A client that is waited for takes at least so much a second, or it is slow.
-const READER_BYTES_PER_S_LEAST: f64 = 16.0 * 1024.0;
-/// What is younger is not judged.
+/// A worker that began so lately is not judged.
 const YOUNG_MS: u64 = 1000;
 /// A stage that takes so many times as long as half of its kind is stuck.
 const STUCK_TIMES: f64 = 50.0;
@@ -173,15 +172,6 @@ impl Group<'_> {
     }
 }
 
-fn rate(each: impl Iterator<Item = f64>) -> String {
-    let rates: Vec<f64> = each.collect();
-    let mean = rates.iter().sum::<f64>() / rates.len().max(1) as f64;
-    match mean {
-        ..1.0 => "nothing".to_owned(),
-        _ => format!("{}/s", bytes(mean as u64)),
-    }
-}
-
 /// Who holds the request slots, most bytes first.
 fn groups(reading: &Reading) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
@@ -207,73 +197,6 @@ fn groups(reading: &Reading) -> Vec<Group<'_>> {
     }
     groups.sort_by_key(|group| std::cmp::Reverse(group.held_bytes()));
     groups
-}
-
-/// Bytes a second that a client took while this was read. Sockets take the first of any answer at once, so that does not count where it was before.
-fn taken_per_s(reading: &Reading, request: &Request) -> f64 {
-    let mut before = reading.before.requests.iter();
-    let before = before.find(|one| one.number == request.number && one.writing_ms.is_some());
-    let (since, taken) = match before {
-        Some(before) => (reading.before.now_ms, before.flushed_bytes),
-        None => (request.writing_ms.unwrap_or(request.admitted_ms), 0),
-    };
-    let ms = reading.after.now_ms.saturating_sub(since).max(1);
-    (request.flushed_bytes - taken) as f64 * 1000.0 / ms as f64
-}
-
-/// A client that does not take its answer.
-fn is_slow(reading: &Reading, request: &Request) -> bool {
-    let old = |since| reading.after.now_ms.saturating_sub(since) > YOUNG_MS;
-    request.phase == "answer"
-        && request.writing_ms.is_some_and(old)
-        && taken_per_s(reading, request) < READER_BYTES_PER_S_LEAST
-}
-
-fn readers(reading: &Reading) -> Option<Finding> {
-    let slow = reading
-        .after
-        .requests
-        .iter()
-        .filter(|request| is_slow(reading, request));
-    let slow: Vec<&Request> = slow.collect();
-    let oldest = slow.iter().min_by_key(|request| request.writing_ms)?;
-    let held: u64 = slow.iter().map(|request| request.held_bytes).sum();
-    let waits = reading.after.now_ms - oldest.writing_ms.unwrap_or(reading.after.now_ms);
-    let evidence = slow.iter().take(5).map(|request| {
-        format!(
-            "request {} ({}) holds {}; its client took {} in {}",
-            request.number,
-            if request.tasks.is_empty() {
-                "no named task".to_owned()
-            } else {
-                request.tasks.join(", ")
-            },
-            bytes(request.held_bytes),
-            bytes(request.flushed_bytes),
-            span((reading.after.now_ms - request.writing_ms.unwrap_or(0)) as f64)
-        )
-    });
-    let evidence = evidence.collect();
-    let n = slow.len() as u64;
-    Some(Finding {
-        rule: "readers",
-        says: format!(
-            "{} not read {}: {} stay held, the longest for {}; {} taken.",
-            if n == 1 {
-                "One client does".to_owned()
-            } else {
-                format!("{n} clients do")
-            },
-            if n == 1 { "its answer" } else { "their answers" },
-            bytes(held),
-            span(waits as f64),
-            match rate(slow.iter().map(|request| taken_per_s(reading, request))) {
-                nothing if nothing == "nothing" => "nothing is".to_owned(),
-                some => format!("{some} each are"),
-            },
-        ),
-        evidence,
-    })
 }
 
 /// Leases that no request inside can own: a request leases one slot of a kind, and two chunks.
