@@ -16,8 +16,8 @@ class Order:
         self.difficulty = np.array([0.0 if item.labels and not any(item.labels) else np.inf for item in items], np.float32)
 
     def batches(self, items, seed):
-        """Batches of item indices: all difficult ones, and of the easy ones a share drawn by the seed. What the teacher answered stands
-        together, since similarities of few texts have no order to learn, and may come several times."""
+        """Batches of item indices: all difficult ones, and of the easy ones a share drawn by the seed. What the teacher answered
+        stands together and may come several times."""
         drawn = np.random.default_rng(seed).random(len(items)) < self.plan.easy_share
         chosen = np.flatnonzero((self.difficulty >= self.plan.easy_below) | drawn)
         taught = np.array([items[i].taught for i in chosen])

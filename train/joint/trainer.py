@@ -6,17 +6,17 @@ import signal
 import time
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from . import SEED, items, packed, paths, renamed, say, write_atomically
 from .model import embedding, new_student
 from .order import Order
+from .similarities import Similarities
 
 # Apart enough that two processes of a run never come upon the same order.
 HELPER_SEEDS = 1_000_000
-# Fewer have too few pairs for a variance.
-PAIRED_TEXTS_MIN = 8
 
 
 @dataclass
@@ -38,9 +38,8 @@ class Plan:
     entity_weight: float = 0.5
     path_weight: float = 1.0
     sentiment_weight: float = 1.0
-    # By the size of their gradients: more weight on the few pairs of a batch drowns the rest in their noise.
     vector_weight: float = 15.0
-    pairs_weight: float = 0.5
+    pairs_weight: float = 2.0
     states_weight: float = 2.0
     taught_times: int = 2
     opinion_share: float = 0.5
@@ -55,7 +54,7 @@ def rate_at(plan, step, left):
     return warm * min(1.0, max(left, 0.0) / plan.decay_share)
 
 
-def losses(student, batch):
+def losses(student, batch, similarities):
     """(name -> loss of the answers known in this batch, each a mean; loss of the labels of each labelled text)."""
     with torch.autocast("cpu", torch.bfloat16):
         hidden = student(batch.ids)
@@ -77,19 +76,10 @@ def losses(student, batch):
         taught = hidden[batch.taught].float()
         vectors, answers = embedding(taught), F.normalize(batch.vectors, dim=-1)
         found["vector"] = (1 - (vectors * answers).sum(-1)).mean()
-        if len(vectors) >= PAIRED_TEXTS_MIN:
-            found["pairs"] = pairs_loss(vectors, answers)
+        found["pairs"] = similarities.loss(vectors, answers)
         # The first token is the sentiment head's and owes the teacher nothing but its share of the mean.
         found["states"] = F.mse_loss(taught[:, 1:], batch.states[:, 1:]) / batch.states[:, 1:].var()
     return found, by_text
-
-
-def pairs_loss(vectors, answers):
-    """Squared distance of the similarities of all pairs to the teacher's, in units of their variance: the teacher's lie close
-    together, so that a vector may be near its own and the order of the pairs lost all the same."""
-    rows, columns = torch.triu_indices(len(vectors), len(vectors), 1)
-    found, wanted = (vectors @ vectors.T)[rows, columns], (answers @ answers.T)[rows, columns]
-    return F.mse_loss(found, wanted) / wanted.var()
 
 
 def groups(student, plan):
@@ -111,6 +101,7 @@ class Trainer:
         self.path, self.plan, self.step, self.passes, self.seconds = out / "checkpoint.pt", plan, 0, 0.0, 0.0
         self.seed = SEED
         self.found, self.answers = items.training(out, plan.teacher_texts, plan.opinion_share, plan.limit)
+        self.similarities = Similarities(np.concatenate(self.answers.vectors))
         self.names, self.order = renamed.Names(self.found), Order(self.found, plan)
         self.student = beginning(start_from, plan.frozen_layers)
         self.averaged = copy.deepcopy(self.student).requires_grad_(False)
@@ -166,7 +157,7 @@ class Trainer:
         share = rate_at(self.plan, self.step, min(1 - self.passes / self.plan.passes, time_left))
         for group in self.optimiser.param_groups:
             group["lr"] = group["full_rate"] * share
-        found, by_text = losses(self.student, items.collate([self.items[i] for i in batch], self.answers))
+        found, by_text = losses(self.student, items.collate([self.items[i] for i in batch], self.answers), self.similarities)
         if by_text:
             self.order.seen([i for i in batch if self.items[i].labels], by_text)
         if found:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from joint import ROOT, export, items, quantised, tokens, trainer
 from joint.model import Student, load_teacher, read_config, read_file
+from joint.similarities import Similarities
 
 FIXTURE = ROOT / "testdata" / "encoder" / "bert-q4-heads"
 
@@ -37,9 +38,9 @@ def test_all_losses_reach_the_encoder():
     rows = [{"text": "我在北京", "entities": [(2, 4, "LOC")]}, {"text": "我在上海", "sentiment": 1}]
     found = items.encoded(rows, 16, lambda text: "")
     found[1].taught = True
-    student = small_student()
-    losses, by_text = trainer.losses(student, items.collate(found, Teacher(len(found[0].pieces.ids))))
-    assert set(losses) == {"entity", "path", "sentiment", "vector", "states"}
+    student, similarities = small_student(), Similarities(np.eye(32))
+    losses, by_text = trainer.losses(student, items.collate(found, Teacher(len(found[0].pieces.ids))), similarities)
+    assert set(losses) == {"entity", "path", "sentiment", "vector", "pairs", "states"}
     np.testing.assert_allclose(by_text, [losses["entity"].item()], rtol=1e-6)
     for name, loss in losses.items():
         student.zero_grad()
@@ -47,27 +48,16 @@ def test_all_losses_reach_the_encoder():
         assert student.encoder.layers[0].wide.weight.grad.abs().sum() > 0, name
 
 
-def test_the_order_of_pairs_has_a_loss_of_its_own():
-    angles = torch.tensor([0.0, 0.3, 0.9, 1.5])
-    teacher = torch.stack([angles.cos(), angles.sin()], 1)
-    turned = torch.stack([(angles + 1).cos(), (angles + 1).sin()], 1)
-    # Turning all vectors changes no similarity; bringing all together loses their order.
-    assert trainer.pairs_loss(turned, teacher) < 1e-9
-    together = torch.nn.functional.normalize(teacher + 3 * teacher.mean(0), dim=-1)
-    assert trainer.pairs_loss(together, teacher) > 1
-    pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
-    wanted = torch.stack([teacher[i] @ teacher[j] for i, j in pairs])
-    found = torch.stack([together[i] @ together[j] for i, j in pairs])
-    torch.testing.assert_close(trainer.pairs_loss(together, teacher), ((found - wanted) ** 2).mean() / wanted.var())
-
-
-def test_few_taught_texts_have_no_pairs():
-    for count in (7, 8):
-        found = items.encoded([{"text": "我在北京"}] * count, 16, lambda text: "")
-        for item in found:
-            item.taught = True
-        losses, _ = trainer.losses(small_student(), items.collate(found, Teacher(len(found[0].pieces.ids))))
-        assert ("pairs" in losses) == (count >= trainer.PAIRED_TEXTS_MIN)
+def test_the_order_of_similarities_has_a_loss_of_its_own():
+    torch.manual_seed(0)
+    teacher = torch.nn.functional.normalize(torch.randn(50, 8) + 1, dim=-1)
+    similarities = Similarities(teacher.numpy())
+    torch.testing.assert_close(similarities.variance, (teacher @ teacher.T).var(correction=0))
+    wanted = teacher[:3]
+    assert similarities.loss(wanted, wanted) == 0
+    found = torch.nn.functional.normalize(wanted + 0.1 * torch.randn(3, 8), dim=-1)
+    every = ((found - wanted) @ teacher.T).square().mean()
+    torch.testing.assert_close(similarities.loss(found, wanted), every / (teacher @ teacher.T).var(correction=0))
 
 
 def test_rates_rise_stay_and_fall():
