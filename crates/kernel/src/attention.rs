@@ -58,16 +58,15 @@ impl AttentionShape {
     }
 
     /// Words of scratch that [`crate::Kernel::attention`] needs for each lane of its crew and sequences of up to `len_max` tokens:
-    /// keys and values of one head and a tile of queries, weights and contexts.
+    /// keys and values of one head, and queries and weights of a tile.
     ///
     /// ```
     /// let shape = plimsoll_kernel::AttentionShape { heads: 12, head_dim: 32 };
-    /// assert_eq!(shape.scratch_words(100), 32 * (144 + 100) + 8 * (32 + 528 + 32));
+    /// assert_eq!(shape.scratch_words(100), 32 * (144 + 100) + 8 * (32 + 528));
     /// ```
     pub const fn scratch_words(&self, len_max: usize) -> usize {
         let keys = self.head_dim * len_max.next_multiple_of(PANEL);
-        keys + len_max * self.value_columns()
-            + TILE_QUERIES * (self.head_dim + BLOCK_KEYS + self.value_columns())
+        keys + len_max * self.value_columns() + TILE_QUERIES * (self.head_dim + BLOCK_KEYS)
     }
 
     const fn value_columns(&self) -> usize {
@@ -177,7 +176,6 @@ struct Pieces<'a> {
     values: &'a mut [u32],
     queries: &'a mut [u32],
     weights: &'a mut [u32],
-    contexts: &'a mut [f32],
 }
 
 impl<'a> Pieces<'a> {
@@ -186,17 +184,12 @@ impl<'a> Pieces<'a> {
         let (keys, rest) = scratch.split_at_mut(shape.head_dim * len.next_multiple_of(PANEL));
         let (values, rest) = rest.split_at_mut(len * shape.value_columns());
         let (queries, rest) = rest.split_at_mut(TILE_QUERIES * shape.head_dim);
-        let (weights, rest) = rest.split_at_mut(TILE_QUERIES * BLOCK_KEYS);
-        let contexts = &mut rest[..TILE_QUERIES * shape.value_columns()];
-        // SAFETY: f32 has the size and alignment of u32, and every bit pattern is valid for both.
-        let contexts =
-            unsafe { core::slice::from_raw_parts_mut(contexts.as_mut_ptr().cast(), contexts.len()) };
+        let weights = &mut rest[..TILE_QUERIES * BLOCK_KEYS];
         Pieces {
             keys,
             values,
             queries,
             weights,
-            contexts,
         }
     }
 }
@@ -206,7 +199,7 @@ fn attend<D: Dot, S: Simd>(s: S, head: &Head, shape: AttentionShape, scratch: &m
     let mut head = Head { ..*head };
     let columns = shape.value_columns();
     let mut pieces = Pieces::new(scratch, shape, head.len);
-    let longest_key = pack_keys(s, &head, pieces.keys);
+    let longest_key = pack_keys::<D, S>(s, &head, pieces.keys);
     pack_values(s, &head, pieces.values, columns);
     let mut query = 0;
     while query < head.len {
@@ -250,7 +243,6 @@ fn tile_of_queries<D: Dot, S: Simd>(
             highest::<D, S>(s, &tile, pieces.keys, head.len, &mut peaks)
         );
     }
-    pieces.contexts[..rows * columns].fill(0.0);
     let mut totals = [0.0_f32; TILE_QUERIES];
     let mut first = 0;
     while first < head.len {
@@ -270,25 +262,19 @@ fn tile_of_queries<D: Dot, S: Simd>(
                 pieces.weights
             )
         );
-        let weights = Strided {
-            words: pieces.weights[..TILE_QUERIES * BLOCK_KEYS].as_ptr(),
-            stride: BLOCK_KEYS,
-        };
         let key_steps = head.format.row_words(count);
         let values = &pieces.values[first / head.format.word_inputs() * columns..][..key_steps * columns];
+        let contexts = Contexts {
+            first: queries.start,
+            add: first > 0,
+            factors: (first + count == head.len).then(|| totals.map(|total| 1.0 / total)),
+        };
         by_rows!(
             rows,
             S,
-            mix::<D, S>(s, weights, values, columns, key_steps, pieces.contexts)
+            mix::<D, S>(s, pieces.weights, values, columns, key_steps, head, &contexts)
         );
         first += count;
-    }
-    for (row, query) in queries.enumerate() {
-        let factor = 1.0 / totals[row];
-        let from = &pieces.contexts[row * columns..][..head.dim];
-        for (to, from) in head.context(query).iter_mut().zip(from) {
-            *to = from * factor;
-        }
     }
 }
 
@@ -333,14 +319,16 @@ impl Tile {
     }
 }
 
-/// The first `valid` lanes, and `other` above them.
+/// So low that nothing is left of a weight.
+const LOWEST: f32 = -1e30;
+
+/// A vector of zeros, whose lanes from `valid` on are `low`.
 #[inline(always)]
-fn keep<S: Simd>(s: S, v: S::V, valid: usize, other: f32) -> S::V {
-    let mut lanes = [other; 16];
-    let mut all = [0.0; 16];
-    s.store(v, &mut all);
-    lanes[..valid].copy_from_slice(&all[..valid]);
-    s.load(&lanes)
+fn window<S: Simd>(s: S, low: f32, valid: usize) -> S::V {
+    const LANES_MAX: usize = 16;
+    let mut lanes = [0.0; 2 * LANES_MAX];
+    lanes[LANES_MAX..].fill(low);
+    s.load(&lanes[LANES_MAX - valid..])
 }
 
 /// The highest score of each query.
@@ -356,13 +344,9 @@ fn highest<D: Dot, S: Simd, const M: usize>(
     let mut first = 0;
     while first < len {
         let scores = tile.scores::<D, S, M, 1>(s, keys, first, &[0.0; TILE_QUERIES]);
+        let low = window(s, LOWEST, S::LANES.min(len - first));
         for m in 0..M {
-            let score = if first + S::LANES <= len {
-                scores[m][0]
-            } else {
-                keep(s, scores[m][0], len - first, f32::NEG_INFINITY)
-            };
-            highest[m] = s.max(highest[m], score);
+            highest[m] = s.max(highest[m], s.add(scores[m][0], low));
         }
         first += S::LANES;
     }
@@ -386,7 +370,7 @@ fn weigh<D: Dot, S: Simd, const M: usize>(
     weights: &mut [u32],
 ) {
     let start = peaks.map(|peak| -peak);
-    let mut sums = [s.splat(0.0); M];
+    let mut sums = [s.splat(0.0); TILE_QUERIES];
     let mut first = 0;
     while first < count {
         let at = first / format.word_inputs();
@@ -407,8 +391,8 @@ fn weigh<D: Dot, S: Simd, const M: usize>(
         }
         first += TILE_VECTORS * S::LANES;
     }
-    for m in 0..M {
-        totals[m] += s.sum(sums[m]);
+    for (total, sum) in totals.iter_mut().zip(head::sums(s, &sums)) {
+        *total += sum;
     }
 }
 
@@ -419,20 +403,23 @@ fn soften<S: Simd, const M: usize, const N: usize>(
     scores: [[S::V; N]; M],
     format: Format,
     left: usize,
-    sums: &mut [S::V; M],
+    sums: &mut [S::V; TILE_QUERIES],
     to: &mut [u32],
 ) {
     let words = S::LANES / format.word_inputs();
+    // Keys behind the last one are zero, so that their scores are numbers; their weights are to be none.
+    let last = (N * S::LANES > left).then(|| window(s, LOWEST, left - (N - 1) * S::LANES));
     for m in 0..M {
         for n in 0..N {
-            let mut v = if format == Format::F32 {
-                exp2(s, scores[m][n])
-            } else {
-                exp2_near(s, scores[m][n])
+            let score = match last {
+                Some(last) if n + 1 == N => s.add(scores[m][n], last),
+                _ => scores[m][n],
             };
-            if (n + 1) * S::LANES > left {
-                v = keep(s, v, left - n * S::LANES, 0.0);
-            }
+            let v = if format == Format::F32 {
+                exp2(s, score)
+            } else {
+                exp2_near(s, score)
+            };
             sums[m] = s.add(sums[m], v);
             let to = &mut to[m * BLOCK_KEYS + n * words..][..words];
             // SAFETY: `to` is as long as a vector of this format; words and floats have one size and no invalid values.
@@ -446,54 +433,80 @@ fn soften<S: Simd, const M: usize, const N: usize>(
     }
 }
 
-/// `context[m] += sum over keys of weights[m] * v`.
+/// Where the contexts of a tile go.
+struct Contexts {
+    /// The first one's token.
+    first: usize,
+    /// Whether contexts of earlier keys are there.
+    add: bool,
+    /// One over the totals, once all keys have been weighed.
+    factors: Option<[f32; TILE_QUERIES]>,
+}
+
+/// `context[m] = context[m] + sum over keys of weights[m] * v`, times its factor.
 #[inline(always)]
 fn mix<D: Dot, S: Simd, const M: usize>(
     s: S,
-    weights: Strided,
+    weights: &[u32],
     values: &[u32],
     columns: usize,
     steps: usize,
-    contexts: &mut [f32],
+    head: &mut Head,
+    contexts: &Contexts,
 ) {
-    let mut first = 0;
-    while first < columns {
+    assert!(weights.len() >= M * BLOCK_KEYS && steps <= BLOCK_KEYS && values.len() >= steps * columns);
+    let weights = Strided {
+        words: weights.as_ptr(),
+        stride: BLOCK_KEYS,
+    };
+    for first in (0..head.dim).step_by(VALUE_VECTORS * S::LANES) {
         let w = Strided {
             words: values[first..].as_ptr(),
             stride: columns,
         };
-        // SAFETY: the tile's rows of weights are BLOCK_KEYS apart within their piece; `values` has `steps` rows of `columns` words, and a
-        // group of vectors ends within a row.
+        // SAFETY: the tile's rows of weights are BLOCK_KEYS apart; `values` has `steps` rows of `columns` words, whole vectors, as asserted,
+        // and a group of vectors ends within a row.
         unsafe {
             if columns - first >= VALUE_VECTORS * S::LANES {
-                let acc = tile_from::<D, S, M, VALUE_VECTORS>(
-                    s,
-                    weights,
-                    w,
-                    steps,
-                    [[D::zero(s); VALUE_VECTORS]; M],
-                );
-                collect::<D, S, M, VALUE_VECTORS>(s, acc, columns, &mut contexts[first..]);
+                let zero = [[D::zero(s); VALUE_VECTORS]; M];
+                let acc = tile_from::<D, S, M, VALUE_VECTORS>(s, weights, w, steps, zero);
+                collect::<D, S, M, VALUE_VECTORS>(s, acc, first, head, contexts);
             } else {
                 let acc = tile_from::<D, S, M, 1>(s, weights, w, steps, [[D::zero(s); 1]; M]);
-                collect::<D, S, M, 1>(s, acc, columns, &mut contexts[first..]);
+                collect::<D, S, M, 1>(s, acc, first, head, contexts);
             }
         }
-        first += VALUE_VECTORS * S::LANES;
     }
 }
 
+#[expect(clippy::needless_range_loop)]
 #[inline(always)]
 fn collect<D: Dot, S: Simd, const M: usize, const N: usize>(
     s: S,
     acc: [[D::Acc<S>; N]; M],
-    columns: usize,
-    contexts: &mut [f32],
+    first: usize,
+    head: &mut Head,
+    contexts: &Contexts,
 ) {
-    for (m, acc) in acc.into_iter().enumerate() {
-        for (n, acc) in acc.into_iter().enumerate() {
-            let to = &mut contexts[m * columns + n * S::LANES..][..S::LANES];
-            s.store(s.add(s.load(to), D::to_floats(s, acc)), to);
+    for m in 0..M {
+        let factor = contexts.factors.map(|factors| s.splat(factors[m]));
+        let context = &mut head.context(contexts.first + m)[first..];
+        for n in 0..N {
+            let start = (n * S::LANES).min(context.len());
+            let to = &mut context[start..];
+            let whole = to.len() >= S::LANES;
+            let mut v = D::to_floats(s, acc[m][n]);
+            if contexts.add {
+                v = s.add(v, if whole { s.load(to) } else { s.load_short(to) });
+            }
+            if let Some(factor) = factor {
+                v = s.mul(v, factor);
+            }
+            if whole {
+                s.store(v, to);
+            } else {
+                s.store_short(v, to);
+            }
         }
     }
 }

@@ -186,8 +186,16 @@ pub(crate) fn encode_row<S: Simd>(s: S, format: Format, row: &[f32], out: &mut [
 
 #[inline(always)]
 fn round<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
-    let mut chunks = row.chunks_exact(S::LANES);
+    let mut both = row.chunks_exact(2 * S::LANES);
     let mut at = 0;
+    for chunk in &mut both {
+        let to = &mut out[at..at + S::LANES];
+        let (first, second) = chunk.split_at(S::LANES);
+        // SAFETY: `to` is a vector of words long.
+        unsafe { s.store_both_bf16(s.load(first), s.load(second), to.as_mut_ptr()) };
+        at += S::LANES;
+    }
+    let mut chunks = both.remainder().chunks_exact(S::LANES);
     for chunk in &mut chunks {
         let to = &mut out[at..at + S::LANES / 2];
         // SAFETY: `to` is half a vector of words long.

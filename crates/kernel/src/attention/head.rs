@@ -1,9 +1,11 @@
 //! One head of one sequence: where its columns lie, and how its queries, keys and values are packed.
 
+use core::ops::Range;
+
 use super::{HEAD_DIM_MAX, TILE_QUERIES};
 use crate::encode::encode_row;
 use crate::packed::{Format, PANEL};
-use crate::rows::dot;
+use crate::product::Dot;
 use crate::simd::Simd;
 
 /// One head of one sequence.
@@ -36,55 +38,104 @@ impl Head {
     }
 }
 
-/// Panels of keys, `[steps, PANEL]` words each; what stands behind the last key is never used. Returns the largest norm.
+/// The most lanes of a vector.
+const LANES_MAX: usize = 16;
+
+/// Panels of keys, `[steps, PANEL]` words each; keys behind the last one of its vector are zero, those of later vectors stale: neither
+/// counts. Returns the largest norm.
 #[inline(always)]
-pub(super) fn pack_keys<S: Simd>(s: S, head: &Head, keys: &mut [u32]) -> f32 {
+pub(super) fn pack_keys<D: Dot, S: Simd>(s: S, head: &Head, keys: &mut [u32]) -> f32 {
     let steps = head.format.row_words(head.dim);
-    let mut row = [0; HEAD_DIM_MAX];
-    let mut longest = 0.0_f32;
-    for (index, panel) in keys[..steps * head.len.next_multiple_of(PANEL)]
-        .chunks_exact_mut(steps * PANEL)
-        .enumerate()
-    {
-        let first = index * PANEL;
-        for column in 0..PANEL.min(head.len - first) {
-            let key = head.columns(first + column, 1);
-            longest = longest.max(dot(s, key, key));
-            encode_row(s, head.format, key, &mut row[..steps]);
-            for (step, &word) in row[..steps].iter().enumerate() {
-                panel[step * PANEL + column] = word;
-            }
+    let mut longest = s.splat(0.0);
+    for first in (0..head.len).step_by(S::LANES) {
+        let count = S::LANES.min(head.len - first);
+        let start = first / PANEL * PANEL * steps + first % PANEL;
+        let to = &mut keys[start..][..(steps - 1) * PANEL + S::LANES];
+        for step in (0..steps).step_by(S::LANES) {
+            let out = S::LANES.min(steps - step);
+            turn(
+                s,
+                head,
+                first..first + count,
+                step..step + out,
+                &mut to[step * PANEL..],
+            );
         }
+        let mut norms = [D::zero(s); 2];
+        for step in 0..steps {
+            // SAFETY: `to` has a vector of words at every step.
+            let words = unsafe { D::load(s, to.as_ptr().add(step * PANEL)) };
+            norms[step % 2] = D::add(s, norms[step % 2], words, words);
+        }
+        let norms = s.add(D::to_floats(s, norms[0]), D::to_floats(s, norms[1]));
+        longest = s.max(longest, norms);
     }
-    longest.sqrt()
+    s.max_lane(longest).sqrt()
+}
+
+/// Some steps of up to a vector of keys, the first one's word of each step at the next multiple of `PANEL`.
+#[inline(always)]
+fn turn<S: Simd>(s: S, head: &Head, keys: Range<usize>, steps: Range<usize>, to: &mut [u32]) {
+    assert!(to.len() >= (steps.len() - 1) * PANEL + S::LANES);
+    let to = to.as_mut_ptr();
+    if head.format == Format::F32 && keys.len() == S::LANES && steps.len() == S::LANES {
+        let from = head.columns(keys.start, 1)[steps.start..steps.end].as_ptr();
+        // SAFETY: every key has these steps, `3 * width` floats from one to the next; `to` is long enough, as asserted.
+        unsafe { s.transpose(from.cast(), 3 * head.width, to, PANEL, S::LANES) };
+        return;
+    }
+    let mut rows = [[0; LANES_MAX]; LANES_MAX];
+    let words = head.format.word_inputs();
+    let floats = steps.start * words..head.dim.min(steps.end * words);
+    for (key, row) in keys.zip(&mut rows) {
+        encode_row(
+            s,
+            head.format,
+            &head.columns(key, 1)[floats.clone()],
+            &mut row[..steps.len()],
+        );
+    }
+    // SAFETY: no vector has more than LANES_MAX lanes; `to` is long enough, as asserted.
+    unsafe { s.transpose(rows.as_ptr().cast(), LANES_MAX, to, PANEL, steps.len()) }
 }
 
 /// Values, `[steps along the keys, columns]` words.
 #[inline(always)]
 pub(super) fn pack_values<S: Simd>(s: S, head: &Head, values: &mut [u32], columns: usize) {
-    let (mut even, mut odd) = ([0; HEAD_DIM_MAX / 2], [0; HEAD_DIM_MAX / 2]);
-    let halves = head.dim.div_ceil(2);
-    for (step, to) in values[..head.format.row_words(head.len) * columns]
-        .chunks_exact_mut(columns)
-        .enumerate()
-    {
-        to[head.dim..].fill(0);
-        if head.format == Format::F32 {
-            encode_row(s, Format::F32, head.columns(step, 2), &mut to[..head.dim]);
-            continue;
-        }
-        encode_row(s, Format::Bf16, head.columns(2 * step, 2), &mut even[..halves]);
-        if 2 * step + 1 < head.len {
-            encode_row(s, Format::Bf16, head.columns(2 * step + 1, 2), &mut odd[..halves]);
-        } else {
-            odd[..halves].fill(0);
-        }
-        for (i, pair) in to[..head.dim].chunks_mut(2).enumerate() {
-            pair[0] = even[i] & 0xffff | odd[i] << 16;
-            if let Some(second) = pair.get_mut(1) {
-                *second = even[i] >> 16 | odd[i] & 0xffff_0000;
+    let word_keys = head.format.word_inputs();
+    let steps = values[..head.format.row_words(head.len) * columns].chunks_exact_mut(columns);
+    for (step, to) in steps.enumerate() {
+        let first = head.columns(word_keys * step, 2);
+        let second = (word_keys * step + 1 < head.len).then(|| head.columns(word_keys * step + 1, 2));
+        for start in (0..head.dim).step_by(S::LANES) {
+            let to = &mut to[start..][..S::LANES];
+            let low = load(s, first, start);
+            if head.format == Format::F32 {
+                // SAFETY: `to` is a vector long; words and floats have one size and no invalid values.
+                unsafe {
+                    s.store(
+                        low,
+                        core::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), S::LANES),
+                    )
+                };
+            } else {
+                let high = second.map_or(s.splat(0.0), |second| load(s, second, start));
+                // SAFETY: `to` is a vector long.
+                unsafe { s.store_pairs(low, high, to.as_mut_ptr()) };
             }
         }
+        to[head.dim.next_multiple_of(S::LANES)..].fill(0);
+    }
+}
+
+/// The floats from `start` on, zeros behind the last.
+#[inline(always)]
+fn load<S: Simd>(s: S, row: &[f32], start: usize) -> S::V {
+    let row = &row[start..];
+    if row.len() < S::LANES {
+        s.load_short(row)
+    } else {
+        s.load(row)
     }
 }
 
@@ -93,21 +144,30 @@ pub(super) fn pack_values<S: Simd>(s: S, head: &Head, values: &mut [u32], column
 pub(super) fn copy_queries<S: Simd>(
     s: S,
     head: &Head,
-    queries: core::ops::Range<usize>,
+    queries: Range<usize>,
     longest_key: f32,
     out: &mut [u32],
 ) -> [f32; TILE_QUERIES] {
     let steps = head.format.row_words(head.dim);
-    let factor = core::f32::consts::LOG2_E / (head.dim as f32).sqrt();
+    let factor = s.splat(core::f32::consts::LOG2_E / (head.dim as f32).sqrt());
     let mut scaled = [0.0; HEAD_DIM_MAX];
-    let scaled = &mut scaled[..head.dim];
-    let mut bounds = [0.0; TILE_QUERIES];
-    for (row, query) in queries.enumerate() {
-        for (to, from) in scaled.iter_mut().zip(head.columns(query, 0)) {
-            *to = from * factor;
+    let mut norms = [s.splat(0.0); TILE_QUERIES];
+    for ((query, norm), out) in queries.zip(&mut norms).zip(out.chunks_exact_mut(steps)) {
+        let query = head.columns(query, 0);
+        for start in (0..head.dim).step_by(S::LANES) {
+            let v = s.mul(load(s, query, start), factor);
+            s.store(v, &mut scaled[start..]);
+            *norm = s.fma(v, v, *norm);
         }
-        bounds[row] = dot(s, scaled, scaled).sqrt() * longest_key;
-        encode_row(s, head.format, scaled, &mut out[row * steps..(row + 1) * steps]);
+        encode_row(s, head.format, &scaled[..head.dim], out);
     }
-    bounds
+    sums(s, &norms).map(|norm| norm.sqrt() * longest_key)
+}
+
+/// The sum of each vector.
+#[inline(always)]
+pub(super) fn sums<S: Simd>(s: S, v: &[S::V; TILE_QUERIES]) -> [f32; TILE_QUERIES] {
+    let [a, b, c, d] = s.sum4([v[0], v[1], v[2], v[3]]);
+    let [e, f, g, h] = s.sum4([v[4], v[5], v[6], v[7]]);
+    [a, b, c, d, e, f, g, h]
 }

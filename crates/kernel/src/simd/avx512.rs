@@ -67,6 +67,28 @@ fn fold<const EXTRA: u8>(_proof: Avx512<EXTRA>, v: __m512) -> __m256 {
     }
 }
 
+/// Lane `i` of the first vector and lane `i` of the second, side by side.
+const PAIRS: [u16; 2 * LANES] = {
+    let mut order = [0; 2 * LANES];
+    let mut i = 0;
+    while i < LANES {
+        order[2 * i] = i as u16;
+        order[2 * i + 1] = (LANES + i) as u16;
+        i += 1;
+    }
+    order
+};
+
+/// Both rounded to bf16, the first one's lanes below.
+///
+/// # Safety
+/// The CPU must have AVX-512 BF16.
+#[inline(always)]
+unsafe fn both_bf16(first: __m512, second: __m512) -> __m512i {
+    // SAFETY: as the caller says; __m512bh is sixteen words like __m512i.
+    unsafe { core::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first)) }
+}
+
 impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     type V = __m512;
     type W = __m512i;
@@ -172,6 +194,90 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
             let high = _mm512_srli_epi32::<16>(_mm512_mask_mov_epi32(rounded, nan, quiet));
             _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(high));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_both_bf16(self, first: __m512, second: __m512, to: *mut u32) {
+        if EXTRA >= BF16 {
+            // SAFETY: self proves BF16; the caller says that 16 words are writable.
+            return unsafe { _mm512_storeu_si512(to.cast(), both_bf16(first, second)) };
+        }
+        // SAFETY: the caller says that 16 words are writable, half of them for each.
+        unsafe {
+            self.store_bf16(first, to);
+            self.store_bf16(second, to.add(LANES / 2));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_pairs(self, low: __m512, high: __m512, to: *mut u32) {
+        if EXTRA >= BF16 {
+            // SAFETY: self proves BF16 and AVX-512BW; the caller says that 16 words are writable.
+            return unsafe {
+                let order = _mm512_loadu_si512(PAIRS.as_ptr().cast());
+                _mm512_storeu_si512(to.cast(), _mm512_permutexvar_epi16(order, both_bf16(low, high)));
+            };
+        }
+        // SAFETY: self proves AVX-512F; eight words hold a vector of bf16; the caller says that 16 words are writable.
+        unsafe {
+            let (mut lows, mut highs) = ([0_u32; LANES / 2], [0_u32; LANES / 2]);
+            self.store_bf16(low, lows.as_mut_ptr());
+            self.store_bf16(high, highs.as_mut_ptr());
+            let low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(lows.as_ptr().cast()));
+            let high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(highs.as_ptr().cast()));
+            _mm512_storeu_si512(to.cast(), _mm512_or_si512(low, _mm512_slli_epi32::<16>(high)));
+        }
+    }
+    /// Four rounds: pairs of words, pairs of those, then quarters of vectors twice.
+    #[inline(always)]
+    unsafe fn transpose(
+        self,
+        from: *const u32,
+        from_stride: usize,
+        to: *mut u32,
+        to_stride: usize,
+        count: usize,
+    ) {
+        // SAFETY: self proves AVX-512F; the caller says that 16 rows of 16 words are readable and `count` of them writable.
+        unsafe {
+            let mut rows = [_mm512_setzero_si512(); LANES];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = _mm512_loadu_si512(from.add(i * from_stride).cast());
+            }
+            let mut words = rows;
+            for i in (0..LANES).step_by(2) {
+                words[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+                words[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+            }
+            // Group 4 g + k: columns k, 4 + k, 8 + k and 12 + k of rows 4 g to 4 g + 3, a quarter each.
+            let mut groups = words;
+            for g in (0..LANES).step_by(4) {
+                groups[g] = _mm512_unpacklo_epi64(words[g], words[g + 2]);
+                groups[g + 1] = _mm512_unpackhi_epi64(words[g], words[g + 2]);
+                groups[g + 2] = _mm512_unpacklo_epi64(words[g + 1], words[g + 3]);
+                groups[g + 3] = _mm512_unpackhi_epi64(words[g + 1], words[g + 3]);
+            }
+            for k in 0..4 {
+                let [a, b, c, d] = [groups[k], groups[4 + k], groups[8 + k], groups[12 + k]];
+                let (ab_low, ab_high) = (
+                    _mm512_shuffle_i32x4::<0x44>(a, b),
+                    _mm512_shuffle_i32x4::<0xee>(a, b),
+                );
+                let (cd_low, cd_high) = (
+                    _mm512_shuffle_i32x4::<0x44>(c, d),
+                    _mm512_shuffle_i32x4::<0xee>(c, d),
+                );
+                let columns = [
+                    _mm512_shuffle_i32x4::<0x88>(ab_low, cd_low),
+                    _mm512_shuffle_i32x4::<0xdd>(ab_low, cd_low),
+                    _mm512_shuffle_i32x4::<0x88>(ab_high, cd_high),
+                    _mm512_shuffle_i32x4::<0xdd>(ab_high, cd_high),
+                ];
+                for (quarter, column) in columns.into_iter().enumerate() {
+                    if 4 * quarter + k < count {
+                        _mm512_storeu_si512(to.add((4 * quarter + k) * to_stride).cast(), column);
+                    }
+                }
+            }
         }
     }
     #[inline(always)]

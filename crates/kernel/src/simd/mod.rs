@@ -70,6 +70,60 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `to` must be writable for `LANES / 2` words; it need not be aligned.
     unsafe fn store_bf16(self, v: Self::V, to: *mut u32);
+    /// Rounds two vectors to bf16, the lanes of `first` and then those of `second`.
+    ///
+    /// # Safety
+    /// `to` must be writable for `LANES` words; it need not be aligned.
+    #[inline(always)]
+    unsafe fn store_both_bf16(self, first: Self::V, second: Self::V, to: *mut u32) {
+        // SAFETY: the caller says that LANES words are writable, half of them for each.
+        unsafe {
+            self.store_bf16(first, to);
+            self.store_bf16(second, to.add(Self::LANES / 2));
+        }
+    }
+    /// Rounds two vectors to bf16, a word for each lane: `low` in its low half, `high` in its high half.
+    ///
+    /// # Safety
+    /// `to` must be writable for `LANES` words; it need not be aligned.
+    #[inline(always)]
+    unsafe fn store_pairs(self, low: Self::V, high: Self::V, to: *mut u32) {
+        let (mut lows, mut highs) = ([0_u32; 8], [0_u32; 8]);
+        // SAFETY: no vector has more than 16 lanes, two a word; the caller says that LANES words are writable.
+        unsafe {
+            self.store_bf16(low, lows.as_mut_ptr());
+            self.store_bf16(high, highs.as_mut_ptr());
+            for i in 0..Self::LANES / 2 {
+                to.add(2 * i).write_unaligned(lows[i] & 0xffff | highs[i] << 16);
+                to.add(2 * i + 1)
+                    .write_unaligned(lows[i] >> 16 | highs[i] & 0xffff_0000);
+            }
+        }
+    }
+    /// Turns `LANES` rows of `LANES` words, `from_stride` words apart, into `count` rows, `to_stride` apart: word `i` of row `j` becomes word
+    /// `j` of row `i`.
+    ///
+    /// # Safety
+    /// `from` must be readable for all those rows, `to` writable for `count` rows of `LANES` words, at most `LANES`.
+    #[inline(always)]
+    unsafe fn transpose(
+        self,
+        from: *const u32,
+        from_stride: usize,
+        to: *mut u32,
+        to_stride: usize,
+        count: usize,
+    ) {
+        for i in 0..count {
+            for j in 0..Self::LANES {
+                // SAFETY: i < count and j < LANES, as the caller says.
+                unsafe {
+                    to.add(i * to_stride + j)
+                        .write(from.add(j * from_stride + i).read())
+                };
+            }
+        }
+    }
     /// Rounds to whole numbers, none below zero, and stores them as bytes, those above 255 as 255.
     ///
     /// # Safety
