@@ -334,3 +334,23 @@ fn what_is_wrong_is_named() {
     assert_eq!(reply.status, 404);
     server.assert_empty();
 }
+
+#[test]
+fn an_address_says_which_methods_it_takes() {
+    let server = served();
+    for (method, rest, allowed) in [
+        ("POST", "", "GET,HEAD"),
+        ("PUT", "/ready", "GET,HEAD"),
+        ("GET", "/infer", "POST"),
+        ("OPTIONS", "/versions/1/infer", "POST"),
+    ] {
+        let path = model_path(&server, rest);
+        let mut client = server.connect();
+        client.write(format!(
+            "{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n"
+        ));
+        let reply = client.reply();
+        let told = (reply.status, reply.header("allow"));
+        assert_eq!(told, (405, Some(allowed)), "{method} {path}");
+    }
+}

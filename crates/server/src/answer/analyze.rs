@@ -4,7 +4,7 @@ use plimsoll_engine::Tasks;
 
 use super::characters::Characters;
 use super::scores::Scores;
-use super::{Out, Source};
+use super::{Out, Source, pieces};
 use crate::wire::analyze::names;
 
 /// One object, or `{"results": [...]}`.
@@ -79,19 +79,13 @@ async fn result<S: Source>(source: &S, index: usize, tasks: Tasks, out: &mut Out
 pub(super) async fn words<S: Source>(source: &S, index: usize, out: &mut Out<'_, S>) {
     let (text, ends) = (source.text(index), source.words(index));
     let mut characters = Characters::new(text);
-    let (mut start, mut written) = (0, 0);
     out.raw("[").await;
-    for &end in ends {
-        let word = &text[start..end as usize];
-        if !word.trim().is_empty() {
-            out.comma(written).await;
-            out.raw("{\"text\":").await;
-            out.string(word).await;
-            span(&mut characters, start, end as usize, out).await;
-            out.raw("}").await;
-            written += 1;
-        }
-        start = end as usize;
+    for (place, word) in pieces::words(text, ends).enumerate() {
+        out.comma(place).await;
+        out.raw("{\"text\":").await;
+        out.string(&text[word.clone()]).await;
+        characters.span(word, out).await;
+        out.raw("}").await;
     }
     out.raw("]").await;
 }
@@ -103,16 +97,13 @@ pub(super) async fn entities<S: Source>(source: &S, index: usize, out: &mut Out<
     let mut nth = 0;
     out.raw("[").await;
     while let Some(entity) = source.entity(index, nth) {
-        let (start, end) = (
-            text.floor_char_boundary(entity.start),
-            text.ceil_char_boundary(entity.end),
-        );
+        let piece = pieces::entity(text, &entity);
         out.comma(nth).await;
         out.raw("{\"label\":").await;
         out.string(entity.label).await;
         out.raw(",\"text\":").await;
-        out.string(&text[start..end]).await;
-        span(&mut characters, start, end, out).await;
+        out.string(&text[piece.clone()]).await;
+        characters.span(piece, out).await;
         out.raw(",\"score\":").await;
         out.float(entity.score).await;
         out.raw("}").await;
@@ -132,13 +123,4 @@ pub(super) async fn sentiment<S: Source>(source: &S, index: usize, out: &mut Out
     out.raw(",\"score\":").await;
     out.float(scores.at(class)).await;
     out.raw("}").await;
-}
-
-/// `, "start": n, "end": m` in characters.
-async fn span<S: Source>(characters: &mut Characters<'_>, start: usize, end: usize, out: &mut Out<'_, S>) {
-    let (start, end) = (characters.before(start), characters.before(end));
-    out.raw(",\"start\":").await;
-    out.uint(start).await;
-    out.raw(",\"end\":").await;
-    out.uint(end).await;
 }

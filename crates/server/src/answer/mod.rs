@@ -19,6 +19,7 @@ mod infer;
 mod ner;
 mod openai;
 mod out;
+mod pieces;
 mod rerank;
 mod scores;
 mod source;

@@ -1,7 +1,7 @@
 //! The answer of `/ner`.
 
 use super::characters::Characters;
-use super::{Out, Source};
+use super::{Out, Source, pieces};
 
 /// `[{entity_group, score, word, start, end}]`, offsets in characters; nested for a batch.
 pub(super) async fn entities<S: Source>(source: &S, single: bool, ignored: u128, out: &mut Out<'_, S>) {
@@ -29,21 +29,15 @@ async fn of_text<S: Source>(source: &S, index: usize, ignored: u128, out: &mut O
         if is_ignored(source, entity.label, ignored) {
             continue;
         }
-        let (start, end) = (
-            text.floor_char_boundary(entity.start),
-            text.ceil_char_boundary(entity.end),
-        );
+        let piece = pieces::entity(text, &entity);
         out.comma(written).await;
         out.raw("{\"entity_group\":").await;
         out.string(entity.label).await;
         out.raw(",\"score\":").await;
         out.float(entity.score).await;
         out.raw(",\"word\":").await;
-        out.string(&text[start..end]).await;
-        out.raw(",\"start\":").await;
-        out.uint(characters.before(start)).await;
-        out.raw(",\"end\":").await;
-        out.uint(characters.before(end)).await;
+        out.string(&text[piece.clone()]).await;
+        characters.span(piece, out).await;
         out.raw("}").await;
         written += 1;
     }

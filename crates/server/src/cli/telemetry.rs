@@ -34,7 +34,8 @@ pub(super) struct TelemetryArgs {
     /// Bytes of lines that may wait for the disk or terminal; beyond, lines are dropped and counted. By default 16 KiB, with --access-log 256 KiB.
     #[arg(long, env, value_parser = parse_bytes)]
     log_queue_bytes: Option<usize>,
-    /// Traces and metrics go to this OpenTelemetry collector, as http://HOST:4317 (also OTEL_EXPORTER_OTLP_ENDPOINT).
+    /// Traces and metrics go to this OpenTelemetry collector, as http://HOST:4317 (also OTEL_EXPORTER_OTLP_ENDPOINT). Without TLS: a collector on this host or in
+    /// this pod can add it.
     #[arg(long, env)]
     otlp_endpoint: Option<String>,
     /// How they get there; collectors listen for gRPC on 4317 and for HTTP on 4318.

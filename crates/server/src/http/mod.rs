@@ -21,10 +21,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::from_fn_with_state;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use http::{Method, Uri};
+use http::{Method, Uri, header};
 use plimsoll_engine::{Inputs, Tasks};
+use serde_json::Value;
 
 use crate::app::App;
 use crate::page;
@@ -113,4 +114,9 @@ pub fn reserve_router(app: Arc<App>) -> Router {
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {
     Problem::wrong_method(&method, uri.path()).into_response(Family::of(uri.path()))
+}
+
+/// A page of JSON.
+fn json_response(value: &Value) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use http::{StatusCode, Uri, header};
+use axum::routing::{any, get};
+use http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::problem::{Family, Problem};
-use super::{Reader, Route, road};
+use super::{Reader, Route, json_response, road};
 use crate::app::App;
 use crate::wire::oip::{self, MODEL_VERSION, Output};
 use crate::wire::{Abilities, WireError, analyze};
@@ -33,7 +33,7 @@ pub fn pages() -> Router<Arc<App>> {
     // The name of a model may hold slashes, so that what follows it is found from the end.
     Router::new()
         .route("/v2", get(server))
-        .route("/v2/models/{*rest}", get(model).post(infer))
+        .route("/v2/models/{*rest}", any(below_models))
         .merge(health())
 }
 
@@ -83,29 +83,37 @@ impl<'a> Address<'a> {
 
 /// Checks that it is this model, and the version, where one is named, that there is.
 pub(super) fn check_model(app: &App, name: &str, version: &str) -> Result<(), WireError> {
-    match () {
-        () if !app.abilities.names.iter().any(|known| known == name) => Err(WireError::UnknownModel),
-        () if !["", MODEL_VERSION].contains(&version) => Err(WireError::UnknownVersion),
-        () => Ok(()),
+    if !app.abilities.names.iter().any(|known| known == name) {
+        return Err(WireError::UnknownModel);
     }
+    if !["", MODEL_VERSION].contains(&version) {
+        return Err(WireError::UnknownVersion);
+    }
+    Ok(())
 }
 
-async fn infer(
-    State(app): State<Arc<App>>,
-    Path(rest): Path<String>,
-    uri: Uri,
-    request: Request,
-) -> Response {
+/// What is below `/v2/models/`: which method is right depends on where the address ends.
+async fn below_models(State(app): State<Arc<App>>, Path(rest): Path<String>, request: Request) -> Response {
     let address = Address::read(&rest);
-    if address.action != "infer" {
-        return Problem::no_route(uri.path()).into_response(INFER.family);
+    let allowed = match address.action {
+        "infer" => "POST",
+        _ => "GET,HEAD",
+    };
+    if !allowed.split(',').any(|known| known == request.method()) {
+        let problem = Problem::wrong_method(request.method(), request.uri().path());
+        let response = problem.into_response(INFER.family);
+        return ([(header::ALLOW, allowed)], response).into_response();
     }
-    match address.check(&app) {
-        Ok(()) => road::travel(app, INFER, request).await,
-        Err(problem) => {
+    if let Err(problem) = address.check(&app) {
+        if address.action == "infer" {
             app.metrics.failed(problem.kind());
-            problem.into_response(INFER.family)
         }
+        return problem.into_response(INFER.family);
+    }
+    match address.action {
+        "infer" => road::travel(app, INFER, request).await,
+        "ready" => ready(State(app)).await,
+        _ => json_response(&metadata(&app)),
     }
 }
 
@@ -119,16 +127,6 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     match app.is_draining() {
         true => Problem::draining().into_response(INFER.family),
         false => StatusCode::OK.into_response(),
-    }
-}
-
-async fn model(State(app): State<Arc<App>>, Path(rest): Path<String>, uri: Uri) -> Response {
-    let address = Address::read(&rest);
-    match (address.check(&app), address.action) {
-        (Err(problem), _) => problem.into_response(INFER.family),
-        (Ok(()), "ready") => ready(State(app)).await,
-        (Ok(()), "") => json_response(&metadata(&app)),
-        (Ok(()), _) => Problem::no_route(uri.path()).into_response(INFER.family),
     }
 }
 
@@ -181,8 +179,4 @@ fn metadata(app: &App) -> Value {
         "outputs": outputs(&app.abilities).map(tensor).collect::<Vec<_>>(),
         "parameters": {"scores": labels, "entities": app.abilities.entities},
     })
-}
-
-fn json_response(value: &Value) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
-use http::header;
 use plimsoll_engine::Tasks;
 use serde_json::{Value, json};
 
 use super::problem::{Family, Problem};
-use super::{Reader, Route};
+use super::{Reader, Route, json_response};
 use crate::app::App;
 use crate::wire::{Abilities, Read, WireError, classify, openai, rerank};
 
@@ -70,8 +69,4 @@ async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Respons
         return Problem::from(WireError::UnknownModel).into_response(Family::OpenAi);
     }
     json_response(&card(&app))
-}
-
-fn json_response(value: &Value) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }

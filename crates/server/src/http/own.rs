@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::{Family, Problem};
-use super::{Reader, Route};
+use super::{Reader, Route, json_response};
 use crate::app::App;
 use crate::wire::analyze;
 
@@ -97,7 +97,7 @@ async fn info(State(app): State<Arc<App>>) -> Response {
         "prompts": abilities.prompts,
         "labels": labels(model, &abilities.entities),
     });
-    ([(header::CONTENT_TYPE, "application/json")], info.to_string()).into_response()
+    json_response(&info)
 }
 
 /// What the heads tell apart; an empty list where there is no such head.

@@ -13,13 +13,13 @@
 //! | 501 | a compressed message over gRPC |
 //! | 503 | the deadline passed in the queue; the server drains |
 
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use plimsoll_engine::{BodyTooLong, JobError, Refusal, Shortage};
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::grpc;
+use super::{grpc, json_response};
 use crate::wire::WireError;
 
 /// Whose format an error takes.
@@ -331,12 +331,8 @@ impl Problem {
             Family::OpenAi => self.openai(),
             Family::Grpc => return grpc::refusal(self.grpc_status(), &self.message, self.retry_after_ms),
         };
-        let mut response = (
-            status,
-            [(header::CONTENT_TYPE, "application/json")],
-            body.to_string(),
-        )
-            .into_response();
+        let mut response = json_response(&body);
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         if let Some(ms) = self.retry_after_ms {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000).max(1)));
@@ -355,7 +351,7 @@ impl Problem {
     }
 
     /// The status code of gRPC. What was refused for now is UNAVAILABLE, which its clients try again.
-    fn grpc_status(&self) -> Code {
+    pub(super) fn grpc_status(&self) -> Code {
         match self.status.as_u16() {
             400 | 422 => Code::InvalidArgument,
             401 => Code::Unauthenticated,

@@ -17,9 +17,10 @@ use http_body::Body as _;
 use plimsoll_engine::{Answer, Ask, Job, Nanos, Refusal, Tasks, Ticket};
 use plimsoll_memory::PipelineScope;
 use tokio::time::{Instant, timeout, timeout_at};
+use tonic::Code;
 
 use super::caching::{self, Caching};
-use super::problem::Problem;
+use super::problem::{Family, Problem};
 use super::{Reader, Route};
 use crate::answer::{self, AnswerBody, Served, Source};
 use crate::app::App;
@@ -58,6 +59,10 @@ pub(super) fn end(
     answered: Result<Response, Problem>,
 ) -> Response {
     let took = Nanos(app.engine.now().since(story.began));
+    let grpc_status = (route.family == Family::Grpc).then(|| match &answered {
+        Ok(_) => Code::Ok as u8,
+        Err(problem) => problem.grpc_status() as u8,
+    });
     let mut response = match answered {
         Ok(response) => {
             app.metrics.succeeded(route, took);
@@ -75,6 +80,7 @@ pub(super) fn end(
         }
     };
     if app.observer.looks() {
+        story.grpc_status = grpc_status;
         story.level = app.engine.level() as u8;
         response.extensions_mut().insert(story);
     }

@@ -27,9 +27,9 @@ pub(super) fn event(line: &mut Fields, severity: Severity, message: &dyn Display
 /// A request that is over. Nothing of its body is repeated, and nothing of its head but the id that it came with.
 pub(super) fn request(line: &mut Fields, record: &Record, request_id: &[u8]) {
     let story = &record.story;
-    let severity = match record.status {
-        500.. => Severity::Error,
-        _ => Severity::Info,
+    let severity = match record.is_error() {
+        true => Severity::Error,
+        false => Severity::Info,
     };
     line.begin(record.began_unix_ns, severity.name());
     line.message(&"request");
@@ -39,6 +39,9 @@ pub(super) fn request(line: &mut Fields, record: &Record, request_id: &[u8]) {
     line.text("method", &record.method);
     line.text("route", &record.route());
     line.raw("status", &record.status);
+    if let Some(status) = story.grpc_status {
+        line.raw("grpc_status", &status);
+    }
     if let Some(error) = story.error {
         line.text("error", &error);
     }

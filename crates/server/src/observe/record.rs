@@ -1,6 +1,7 @@
 //! What is kept of a request until it is told: plain values of fixed size.
 
 use plimsoll_engine::{Answer, Cached, Moments, Nanos, Ticket};
+use tonic::Code;
 
 use super::trace::Trace;
 use crate::http::Route;
@@ -38,6 +39,8 @@ pub struct Story {
     pub error: Option<&'static str>,
     /// Why it was not let in, if it was not.
     pub reason: Option<Reason>,
+    /// The status of a call over gRPC, whose HTTP status is always 200.
+    pub grpc_status: Option<u8>,
 }
 
 impl Story {
@@ -101,6 +104,22 @@ impl Record {
         match self.story.route {
             "" => "unknown",
             route => route,
+        }
+    }
+
+    /// Whether the server is to blame, as OpenTelemetry's conventions for HTTP and for gRPC have it.
+    pub fn is_error(&self) -> bool {
+        const ERRORS: [Code; 6] = [
+            Code::Unknown,
+            Code::DeadlineExceeded,
+            Code::Unimplemented,
+            Code::Internal,
+            Code::Unavailable,
+            Code::DataLoss,
+        ];
+        match self.story.grpc_status {
+            None => self.status >= 500,
+            Some(status) => ERRORS.contains(&Code::from(i32::from(status))),
         }
     }
 

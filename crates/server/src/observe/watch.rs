@@ -19,18 +19,27 @@ use crate::http::routes;
 /// What a request ends with whose client has gone before there was an answer, as nginx calls it.
 const CLIENT_GONE: u16 = 499;
 /// Pages outside the table of routes.
-const PAGES: [&str; 8] = [
-    "/health",
-    "/metrics",
+const PAGES: [&str; 7] = [
     "/info",
     "/v1/models",
+    "/v2",
     "/",
     "/docs",
     "/openapi.json",
     "/live",
 ];
+/// Pages of a model, whose name a client may make up.
+const MODEL_PAGES: [&str; 2] = ["/v1/models/{model}", "/v2/models/{model}"];
 /// Pages that are asked for all the time by machines: a good answer is not worth a line.
-const PROBES: [&str; 2] = ["/health", "/metrics"];
+const PROBES: [&str; 7] = [
+    "/health",
+    "/metrics",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/grpc.health.v1.Health/Check",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+];
 
 /// A request under way; told when it is dropped.
 pub(crate) struct Watch {
@@ -110,10 +119,17 @@ fn method_name(method: &Method) -> &'static str {
         .map_or("_OTHER", |(_, name)| name)
 }
 
-/// The path if it is one of ours; paths that a client makes up have no place in names.
+/// The path if it is one of ours; what a client makes up has no place in names.
 fn known_path(path: &str) -> &'static str {
-    let ours = routes().map(|route| route.path).chain(PAGES);
-    ours.into_iter().find(|known| *known == path).unwrap_or("")
+    let mut ours = routes().map(|route| route.path).chain(PAGES).chain(PROBES);
+    ours.find(|known| *known == path).unwrap_or_else(|| {
+        let mut models = MODEL_PAGES.into_iter();
+        let page = models.find(|page| {
+            page.strip_suffix("{model}")
+                .is_some_and(|start| path.starts_with(start))
+        });
+        page.unwrap_or("")
+    })
 }
 
 /// An answer's body, with its watch.
@@ -134,7 +150,13 @@ impl HttpBody for Watched {
         let bytes = frame.iter().flatten().filter_map(Frame::data_ref);
         let bytes: u64 = bytes.map(|data| data.len() as u64).sum();
         self.watch.record.answer_bytes += bytes;
-        self.watch.record.complete = frame.is_none() || self.body.is_end_stream();
+        // Nothing comes behind trailers, and nobody asks.
+        let is_last = match &frame {
+            Some(Ok(frame)) => frame.is_trailers(),
+            Some(Err(_)) => false,
+            None => true,
+        };
+        self.watch.record.complete = is_last || self.body.is_end_stream();
         Poll::Ready(frame)
     }
 

@@ -67,7 +67,7 @@ fn whole() -> Description {
         json!({
             "text": reference("Texts"),
             "tasks": {"type": ["array", "null"], "minItems": 1, "items": {"enum": tasks}},
-            "session": {"type": ["string", "null"], "maxLength": 32, "description": "Whose cached vectors may be used: at most 128 bytes."},
+            "session": {"type": ["string", "null"], "maxLength": analyze::SESSION_BYTES_MAX, "description": "Whose cached vectors may be used: at most 128 bytes."},
         }),
     );
     request["additionalProperties"] = json!(false);
@@ -285,8 +285,10 @@ fn ner() -> Description {
 fn parse() -> Description {
     let task = json!({"enum": ["tok", "tok/fine", "ner", "ner/msra"]});
     let tasks = json!({"anyOf": [task, {"type": "array", "items": task}, {"type": "null"}]});
-    let place = json!({"anyOf": [{"type": "integer"}, {"type": "null"}]});
-    let entity = json!({"type": "array", "prefixItems": [{"type": "string"}, {"type": "string"}, place, place], "minItems": 4, "maxItems": 4});
+    let entity = json!({
+        "type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]}, "minItems": 4, "maxItems": 4,
+        "description": "Its text, its label, its first word and the word behind it.",
+    });
     Description {
         summary: "Words and entities of sentences, as HanLP has them: entities by the words that they cover.",
         request: open(

@@ -29,10 +29,7 @@ struct Description {
 pub fn document() -> Value {
     let mut paths = pages::paths();
     let aliased = bodies::alias("The model's main task: `/embed` for the default model.");
-    paths.insert(
-        "/".to_owned(),
-        json!({"post": operation(&aliased, Family::Native, "/")}),
-    );
+    paths["/"]["post"] = operation(&aliased, Family::Native, "/");
     for route in routes().filter(|route| route.family != Family::Grpc) {
         let description = bodies::of(route.path).or_else(|| tensors::of(route.path));
         let description = description.unwrap_or_else(|| panic!("{} has no description", route.path));
@@ -118,8 +115,12 @@ fn name(method: &str, path: &str) -> String {
 }
 
 fn operation(description: &Description, family: Family, path: &str) -> Value {
-    let mut responses = errors(family);
-    responses.insert("200".to_owned(), success(&description.response));
+    let mut responses = errors(family, &POST_FAILS);
+    let mut success = success(&description.response);
+    if path.ends_with("/infer") {
+        success["content"]["application/octet-stream"] = json!({});
+    }
+    responses.insert("200".to_owned(), success);
     let mut operation = json!({
         "operationId": name("post", path),
         "summary": description.summary,
@@ -179,13 +180,16 @@ const HEADERS: [(&str, &str, &str); 6] = [
 ];
 
 /// Every way in which a `POST` may fail.
-const ERRORS: [(u16, &str); 9] = [
+const POST_FAILS: [u16; 9] = [400, 401, 404, 408, 413, 422, 424, 429, 503];
+
+const ERRORS: [(u16, &str); 10] = [
     (
         400,
         "Nothing to work on, or a body shorter than declared; on OpenAI's routes all faults of a body.",
     ),
     (401, "No key, or a wrong one."),
     (404, "No such model."),
+    (406, "It comes compressed or not at all."),
     (408, "The body came too slowly."),
     (413, "Larger than could ever fit; the message names the limit."),
     (422, "A fault in the body; the message names the field."),
@@ -205,15 +209,15 @@ const fn error_of(family: Family) -> &'static str {
     }
 }
 
-fn errors(family: Family) -> Map<String, Value> {
+fn errors(family: Family, statuses: &[u16]) -> Map<String, Value> {
     let name = error_of(family);
-    let one = |(status, _)| {
+    let one = |status: &u16| {
         (
             format!("{status}"),
             json!({"$ref": format!("#/components/responses/{name}{status}")}),
         )
     };
-    ERRORS.map(one).into_iter().collect()
+    statuses.iter().map(one).collect()
 }
 
 fn responses() -> Map<String, Value> {
@@ -232,8 +236,8 @@ fn responses() -> Map<String, Value> {
 
 fn schemas() -> Value {
     json!({
-        "Text": {"type": "string", "minLength": 1, "maxLength": 100_000},
-        "Ids": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": u32::MAX}, "minItems": 1, "maxItems": 512},
+        "Text": {"type": "string", "minLength": 1},
+        "Ids": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": u32::MAX}, "minItems": 1},
         "Batch": {
             "description": "A text, the token ids of one, or a list of either.",
             "anyOf": [

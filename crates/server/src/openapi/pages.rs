@@ -12,7 +12,7 @@ type Page = (
     &'static str,
     Option<Value>,
     &'static str,
-    &'static [&'static str],
+    &'static [u16],
 );
 
 /// All of them.
@@ -33,10 +33,7 @@ pub(super) fn model_parameter() -> Value {
 
 fn get((path, summary, schema, content, fails): Page) -> Value {
     let family = Family::of(path);
-    let mut responses: Map<String, Value> = errors(family)
-        .into_iter()
-        .filter(|(status, _)| fails.contains(&status.as_str()))
-        .collect();
+    let mut responses = errors(family, fails);
     let mut ok = json!({"description": summary});
     if let Some(schema) = schema {
         let mut types = Map::new();
@@ -56,24 +53,31 @@ fn get((path, summary, schema, content, fails): Page) -> Value {
     operation
 }
 
-fn server() -> [Page; 5] {
+fn server() -> [Page; 6] {
     let text = || Some(json!({"type": "string"}));
     let any = || Some(json!({"type": "object"}));
     [
         (
-            "/health",
-            "Whether the server takes requests.",
-            None,
-            "",
-            &["503"],
+            "/",
+            "A live view of the server, for browsers: it comes compressed.",
+            text(),
+            "text/html",
+            &[406],
         ),
-        ("/metrics", "Counters, for Prometheus.", text(), "text/plain", &[]),
+        ("/health", "Whether the server takes requests.", None, "", &[503]),
+        (
+            "/metrics",
+            "Counters, for Prometheus.",
+            text(),
+            "text/plain",
+            &[503],
+        ),
         (
             "/info",
             "The model and the limits.",
             any(),
             "application/json",
-            &["401"],
+            &[401],
         ),
         ("/openapi.json", "This document.", any(), "application/json", &[]),
         ("/docs", "A page to try requests.", text(), "text/html", &[]),
@@ -91,14 +95,14 @@ fn models() -> [Page; 2] {
             "The model that is served.",
             Some(cards),
             "application/json",
-            &["401"],
+            &[401],
         ),
         (
             "/v1/models/{model}",
             "The same, by name.",
             Some(card),
             "application/json",
-            &["401", "404"],
+            &[401, 404],
         ),
     ]
 }
@@ -121,29 +125,23 @@ fn open_inference() -> [Page; 5] {
             "The server and its extensions.",
             Some(server),
             "application/json",
-            &["401"],
+            &[401],
         ),
         ("/v2/health/live", "Whether the server lives.", None, "", &[]),
-        (
-            "/v2/health/ready",
-            "Whether it takes requests.",
-            None,
-            "",
-            &["503"],
-        ),
+        ("/v2/health/ready", "Whether it takes requests.", None, "", &[503]),
         (
             "/v2/models/{model}",
             "The model's tensors.",
             Some(model),
             "application/json",
-            &["401", "404"],
+            &[401, 404],
         ),
         (
             "/v2/models/{model}/ready",
             "Whether the model takes requests.",
             None,
             "",
-            &["401", "404", "503"],
+            &[401, 404, 503],
         ),
     ]
 }

@@ -11,7 +11,7 @@ pub(super) fn of(path: &str) -> Option<Description> {
 }
 
 fn shape() -> Value {
-    json!({"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 100_000}, "minItems": 1, "maxItems": 2})
+    json!({"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": 2})
 }
 
 fn infer() -> Description {

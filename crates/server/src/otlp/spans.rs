@@ -79,7 +79,7 @@ fn encode_record(record: &Record, writer: &mut Writer) {
         span.varint(6, SERVER);
         times(span, record, record.began, record.ended);
         attributes(span, record);
-        if record.status >= 500 {
+        if record.is_error() {
             span.nest(15, |status| status.varint(3, STATUS_ERROR));
         }
     });
@@ -118,6 +118,10 @@ fn attributes(span: &mut Writer, record: &Record) {
     span.int_attribute(tag, "http.response.status_code", u64::from(record.status));
     span.int_attribute(tag, "http.response.body.size", record.answer_bytes);
     span.bool_attribute(tag, "plimsoll.complete", record.complete);
+    if let Some(status) = story.grpc_status {
+        span.text_attribute(tag, "rpc.system", "grpc");
+        span.int_attribute(tag, "rpc.grpc.status_code", u64::from(status));
+    }
     if let Some(error) = story.error {
         span.text_attribute(tag, "error.type", error);
     }

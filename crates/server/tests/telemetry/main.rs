@@ -3,6 +3,7 @@
 mod collector;
 #[path = "../common/mod.rs"]
 mod common;
+mod grpc;
 mod messages;
 
 use std::collections::HashSet;

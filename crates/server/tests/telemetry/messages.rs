@@ -46,6 +46,14 @@ pub(crate) struct Span {
     pub(crate) end_ns: u64,
     #[prost(message, repeated, tag = "9")]
     pub(crate) attributes: Vec<KeyValue>,
+    #[prost(message, optional, tag = "15")]
+    pub(crate) status: Option<Status>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Status {
+    #[prost(int32, tag = "3")]
+    pub(crate) code: i32,
 }
 
 impl Span {

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use plimsoll_engine::{Inputs, Span};
 
-use super::{CLASSIFICATION, Encoding, Fault, Input, Outputs, SHARED_MEMORY, Texts, elements, request};
+use super::{
+    CLASSIFICATION, Encoding, Fault, Input, Outputs, SHARED_MEMORY, Texts, elements, input_fault, request,
+};
 use crate::json::{JsonError, Kind, Mark, Reader, Unknown};
 use crate::wire::body::engine_span;
 use crate::wire::{Abilities, Request, WireError};
@@ -165,7 +167,7 @@ fn read_tensors(reader: &mut Reader<'_>, tensors: Mark) -> Result<([Option<Tenso
         let tensor = read_tensor(reader, place, &mut raw_bytes)?;
         let known = &mut read[tensor.input as usize];
         if known.is_some() {
-            return Err(fault(place, Fault::Twice));
+            return Err(input_fault(place, Fault::Twice));
         }
         *known = Some(tensor);
     }
@@ -181,14 +183,14 @@ fn read_tensor(reader: &mut Reader<'_>, place: usize, raw_bytes: &mut usize) -> 
     let after = reader.mark();
     reader.go_to(name.ok_or_else(|| reader.missing("name"))?);
     let name = reader.string()?;
-    let input = Input::named(reader.bytes(name)).ok_or(fault(place, Fault::UnknownInput))?;
+    let input = Input::named(reader.bytes(name)).ok_or(input_fault(place, Fault::UnknownInput))?;
     reader.go_to(datatype.ok_or_else(|| reader.missing("datatype"))?);
     let datatype = reader.string()?;
     if reader.bytes(datatype) != b"BYTES" {
-        return Err(fault(place, Fault::Datatype));
+        return Err(input_fault(place, Fault::Datatype));
     }
     reader.go_to(shape.ok_or_else(|| reader.missing("shape"))?);
-    let elements = read_shape(reader)?.ok_or(fault(place, Fault::Shape))?;
+    let elements = read_shape(reader)?.ok_or(input_fault(place, Fault::Shape))?;
     let size = match parameters_of(reader, parameters, ["binary_data_size", "shared_memory_region"])? {
         Some([_, Some(_)]) => return Err(SHARED_MEMORY),
         Some([Some(size), None]) => {
@@ -204,7 +206,7 @@ fn read_tensor(reader: &mut Reader<'_>, place: usize, raw_bytes: &mut usize) -> 
             *raw_bytes = start.saturating_add(size);
             Data::Raw(start..*raw_bytes)
         }
-        _ => return Err(fault(place, Fault::NoData)),
+        _ => return Err(input_fault(place, Fault::NoData)),
     };
     reader.go_to(after);
     Ok(Tensor {
@@ -243,12 +245,4 @@ fn push_data(reader: &mut Reader<'_>, data: Mark, texts: &mut Texts<'_, '_>) -> 
         }
     }
     Ok(())
-}
-
-fn fault(place: usize, fault: Fault) -> WireError {
-    WireError::Tensor {
-        field: "inputs",
-        place,
-        fault,
-    }
 }

@@ -6,7 +6,8 @@
 use plimsoll_engine::{Inputs, Span};
 
 use super::{
-    CLASSIFICATION, Encoding, Fault, Input, MODEL_VERSION, Outputs, SHARED_MEMORY, Texts, elements, request,
+    CLASSIFICATION, Encoding, Fault, Input, MODEL_VERSION, Outputs, SHARED_MEMORY, Texts, elements,
+    input_fault, request,
 };
 use crate::wire::{Abilities, Request, WireError};
 
@@ -95,11 +96,11 @@ impl<'a> Parts<'a> {
                 }
                 Field::Bytes(5, tensor) => {
                     let tensor = Tensor::read(tensor, parts.tensor_count)?;
-                    let fault = tensor.fault(Fault::Twice);
-                    parts.tensor_count += 1;
-                    if parts.tensors[tensor.input as usize].replace(tensor).is_some() {
-                        return Err(fault);
+                    let known = &mut parts.tensors[tensor.input as usize];
+                    if known.replace(tensor).is_some() {
+                        return Err(input_fault(parts.tensor_count, Fault::Twice));
                     }
+                    parts.tensor_count += 1;
                 }
                 Field::Bytes(6, output) => {
                     parts.add_output(output, output_count, abilities)?;
@@ -140,11 +141,7 @@ impl<'a> Parts<'a> {
 
 impl<'a> Tensor<'a> {
     fn read(mut message: Message<'a>, place: usize) -> Result<Self, WireError> {
-        let fault = |fault| WireError::Tensor {
-            field: "inputs",
-            place,
-            fault,
-        };
+        let fault = |fault| input_fault(place, fault);
         let (mut name, mut datatype, mut contents): (&[u8], &[u8], _) = (&[], &[], None);
         let (mut shape, mut dimensions) = ([0; 2], 0);
         let mut add = |dimension| {
@@ -179,14 +176,6 @@ impl<'a> Tensor<'a> {
             elements: elements(shape.iter().copied()).ok_or(fault(Fault::Shape))?,
             contents,
         })
-    }
-
-    fn fault(&self, fault: Fault) -> WireError {
-        WireError::Tensor {
-            field: "inputs",
-            place: self.place,
-            fault,
-        }
     }
 }
 

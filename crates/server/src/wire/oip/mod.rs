@@ -262,6 +262,15 @@ impl Input {
     }
 }
 
+/// What is wrong with the input tensor at a place of the request.
+fn input_fault(place: usize, fault: Fault) -> WireError {
+    WireError::Tensor {
+        field: "inputs",
+        place,
+        fault,
+    }
+}
+
 /// Where the elements of a tensor go.
 struct Texts<'a, 'b> {
     inputs: &'a mut Inputs<'b>,
@@ -274,11 +283,7 @@ struct Texts<'a, 'b> {
 
 impl Texts<'_, '_> {
     fn fault(&self, fault: Fault) -> WireError {
-        WireError::Tensor {
-            field: "inputs",
-            place: self.place,
-            fault,
-        }
+        input_fault(self.place, fault)
     }
 
     fn push(&mut self, text: Span) -> Result<(), WireError> {
@@ -333,14 +338,16 @@ impl Texts<'_, '_> {
 
     /// Checks the number of elements against the one that the shape names.
     fn end(&self, elements: usize) -> Result<(), WireError> {
-        match () {
-            () if self.count == 0 => Err(WireError::Empty { field: "inputs" }),
-            () if self.count != elements => Err(self.fault(Fault::Elements)),
-            () if self.input == Input::Pair && self.count != self.inputs.len() => {
-                Err(self.fault(Fault::Pairs))
-            }
-            () => Ok(()),
+        if self.count == 0 {
+            return Err(WireError::Empty { field: "inputs" });
         }
+        if self.count != elements {
+            return Err(self.fault(Fault::Elements));
+        }
+        if self.input == Input::Pair && self.count != self.inputs.len() {
+            return Err(self.fault(Fault::Pairs));
+        }
+        Ok(())
     }
 }
 
