@@ -65,6 +65,7 @@ function now(told) {
   memory(told);
   traffic(told);
   reclaim(told);
+  link("live", "live");
 }
 
 function state(told) {
@@ -81,10 +82,10 @@ function state(told) {
 }
 
 function facts(told) {
-  const { ledger, process, minute } = told;
+  const { ledger, minute } = told;
   put("held", bytes(ledger.in_use_bytes));
   put("held-of", `of ${bytes(ledger.limit_bytes)} they share`);
-  put("resident", process.resident_bytes === null ? "unknown" : bytes(process.resident_bytes));
+  put("resident", told.resident_bytes === null ? "unknown" : bytes(told.resident_bytes));
   put("resident-of", `of ${bytes(ship.limit_bytes)}, the line`);
   put("answers", `${rate(minute.answers / Math.max(minute.seconds, 1))}/s`);
   put("answers-of", `${rate(minute.tokens / Math.max(minute.seconds, 1))} tokens/s, last minute`);
@@ -139,8 +140,10 @@ function bill() {
 
 function memory(told) {
   const mark = $("bill-bar").lastChild;
-  const resident = told.process.resident_bytes ?? 0;
-  mark.style.left = `${Math.min(100, (100 * resident) / ship.limit_bytes)}%`;
+  const resident = told.resident_bytes ?? 0;
+  const filled = Math.min(1, resident / ship.limit_bytes);
+  mark.style.left = `${100 * filled}%`;
+  mark.className = filled > 0.5 ? "far" : "";
   mark.dataset.says = `${bytes(resident)} resident`;
   table("pools", told.pools.map((pool) => [pool.kind, bytes(pool.leased_bytes), bytes(pool.idle_bytes), percent(pool.hits, pool.hits + pool.misses)]));
   const { cache } = told;
@@ -219,7 +222,6 @@ async function read(response) {
       const [name, data] = event.split("\ndata: ");
       handlers[name.slice("event: ".length)](JSON.parse(data));
     }
-    link("live", "live");
   }
 }
 

@@ -3,12 +3,20 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use common::{Reply, Server};
 use plimsoll::app::Settings;
 use plimsoll::net::NetSettings;
+use plimsoll::page::Live;
+use plimsoll_memory::{CountingAllocator, alloc};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const WATCHERS_MAX: usize = 8;
 
@@ -170,6 +178,38 @@ fn watchers_are_few_and_leave_their_places() {
     while Events::open(&server, "").0 != 200 {
         std::thread::yield_now();
     }
+}
+
+/// A client with the smallest buffer there is, which never reads.
+fn deaf(server: &Server) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(1).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    socket.send(b"GET /live HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    let answered = socket.peek(&mut [MaybeUninit::uninit()]).unwrap();
+    assert_eq!(answered, 1);
+    socket
+}
+
+#[test]
+fn who_does_not_read_costs_no_more_than_the_bill_says_and_is_closed() {
+    let net = NetSettings {
+        socket_buffer_bytes: 4096,
+        write_stall: Duration::from_millis(100),
+        ..NetSettings::default()
+    };
+    let model = common::TinyModel::new("bert-q4-heads");
+    let server = Server::with(&["--model-id", model.path()], Settings::default(), net, None);
+    let (_, mut reader) = Events::open(&server, "");
+    let deaf: Vec<Socket> = (1..WATCHERS_MAX).map(|_| deaf(&server)).collect();
+    assert_eq!(Events::open(&server, "").0, 503);
+    let before = alloc::total_counts().live_bytes();
+    while Events::open(&server, "").0 != 200 {
+        assert!(reader.next().is_some(), "who reads is told on");
+        let grown = alloc::total_counts().live_bytes().saturating_sub(before);
+        assert!(grown < Live::BYTES as u64, "{grown} bytes");
+    }
+    drop(deaf);
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn readings(app: &App, sink: &mut dyn Sink) {
 }
 
 /// Resident bytes less all lines of the bill, of the slots of requests only those that have pages. Below 0 while not every line is used up.
-pub(crate) fn drift_bytes(app: &App) -> Option<i64> {
+fn drift_bytes(app: &App) -> Option<i64> {
     let plan = app.engine.plan();
     let billed = plan.limit_bytes - plan.request_slots_bytes + app.engine.committed_bytes();
     Some(process::resident_bytes()? as i64 - billed as i64)

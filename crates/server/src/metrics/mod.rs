@@ -17,7 +17,6 @@ use std::time::SystemTime;
 
 use plimsoll_engine::{Nanos, Tasks, Timings};
 
-pub(crate) use governor::drift_bytes;
 pub use histogram::Histogram;
 pub use recent::Recent;
 pub(crate) use sink::{Kind, Sink};

@@ -86,11 +86,6 @@ impl Live {
         lock(&self.past)
     }
 
-    /// The most bytes that were debited in this second so far.
-    pub(super) fn peak_bytes(&self) -> usize {
-        self.peak_bytes.load(Relaxed)
-    }
-
     /// A second is over.
     fn tick(&self, app: &App, lasted: Duration) {
         self.observe(app.engine.requests_bytes());
@@ -98,7 +93,7 @@ impl Live {
         let [p50_us, p99_us] = answers.unwrap_or_default().map(|nanos| (nanos / 1000) as u32);
         let limit_bytes = app.engine.ledger().limit_bytes().max(1);
         self.past().push(Second {
-            level_permille: (self.peak_bytes() as u128 * 1000 / limit_bytes as u128) as u16,
+            level_permille: (self.peak_bytes.load(Relaxed) as u128 * 1000 / limit_bytes as u128) as u16,
             lasted_s: lasted.as_secs_f32(),
             p50_us,
             p99_us,

@@ -3,13 +3,13 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use plimsoll_engine::govern::{BUCKETS, Buckets, Cycle};
-use plimsoll_memory::{CacheStats, limits, process};
+use plimsoll_memory::{CacheStats, process};
 use serde::Serialize;
 
 use super::past::{Curves, LastMinute};
 use crate::app::App;
 use crate::http::problem::Reason;
-use crate::metrics::{Recent, drift_bytes};
+use crate::metrics::Recent;
 
 /// What does not change while the server runs, and the past.
 #[derive(Serialize)]
@@ -21,10 +21,7 @@ pub(super) struct Opening<'a> {
     bill: Vec<Owner>,
     cache_bytes_max: usize,
     requests_max: usize,
-    tokens_max: usize,
-    body_bytes_max: usize,
     workers: usize,
-    dimensions: usize,
     tasks: Vec<&'static str>,
     reasons: [&'static str; Reason::ALL.len()],
     past: Curves,
@@ -50,7 +47,7 @@ pub(super) struct Now {
     up_s: u64,
     level: &'static str,
     ledger: Ledger,
-    process: Process,
+    resident_bytes: Option<usize>,
     pools: Vec<Pool>,
     lengths: Vec<Length>,
     cache: Option<Cache>,
@@ -67,16 +64,7 @@ pub(super) struct Now {
 #[derive(Serialize)]
 struct Ledger {
     in_use_bytes: usize,
-    peak_bytes: usize,
     limit_bytes: usize,
-    committed_bytes: usize,
-}
-
-#[derive(Serialize)]
-struct Process {
-    resident_bytes: Option<usize>,
-    cgroup_bytes: Option<u64>,
-    drift_bytes: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -163,10 +151,7 @@ impl Opening<'_> {
             bill: bill.collect(),
             cache_bytes_max: plan.cache_bytes_max,
             requests_max: plan.limits.requests_max,
-            tokens_max: plan.limits.tokens_max,
-            body_bytes_max: plan.limits.body_bytes_max,
             workers: app.metrics.workers(),
-            dimensions: app.abilities.dimensions,
             tasks: crate::wire::analyze::names(crate::wire::analyze::tasks(&app.abilities)).collect(),
             reasons: Reason::ALL.map(Reason::name),
             past: app.live.past().curves(),
@@ -197,15 +182,9 @@ pub(super) fn now(app: &App) -> Now {
         level: engine.level().name(),
         ledger: Ledger {
             in_use_bytes: engine.requests_bytes(),
-            peak_bytes: app.live.peak_bytes(),
             limit_bytes: engine.ledger().limit_bytes(),
-            committed_bytes: engine.committed_bytes(),
         },
-        process: Process {
-            resident_bytes: process::resident_bytes(),
-            cgroup_bytes: limits::cgroup_usage_bytes(),
-            drift_bytes: drift_bytes(app),
-        },
+        resident_bytes: process::resident_bytes(),
         pools: pools.collect(),
         lengths: lengths(app),
         cache: engine.cache().map(|cache| Cache::of(&cache.stats())),
