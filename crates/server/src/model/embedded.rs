@@ -1,5 +1,8 @@
 //! The model inside the binary: the files of `models/default`.
 
+use std::io::Read;
+
+use flate2::read::GzDecoder;
 use plimsoll_encoder::{Format, Model, ModelFiles};
 use plimsoll_memory::Mapping;
 use plimsoll_text::Tokenizer;
@@ -44,7 +47,7 @@ pub(super) fn load(format: Option<Format>) -> Result<Loaded, ModelError> {
             })
         },
         || {
-            Tokenizer::from_json(file!("tokenizer.json")).map_err(|source| ModelError::Tokenizer {
+            Tokenizer::from_json(&tokenizer_json()).map_err(|source| ModelError::Tokenizer {
                 id: id.clone(),
                 file: "tokenizer.json",
                 source,
@@ -61,4 +64,13 @@ pub(super) fn load(format: Option<Format>) -> Result<Loaded, ModelError> {
         revision: format!("{id} {}", env!("CARGO_PKG_VERSION")),
         id,
     })
+}
+
+/// The tokenizer's file, which `build.rs` has compressed: unlike the weights it is read once, and the bill counts the binary.
+fn tokenizer_json() -> Vec<u8> {
+    let gzip = include_bytes!(concat!(env!("OUT_DIR"), "/tokenizer.json.gz"));
+    let mut json = Vec::new();
+    let read = GzDecoder::new(&gzip[..]).read_to_end(&mut json);
+    read.expect("it was compressed when this binary was built");
+    json
 }
