@@ -267,6 +267,42 @@ fn table() -> Vec<Bad> {
             "encoding_format: expected \"float\" or \"base64\"",
         ),
         bad("/v1/embeddings", "{", 400, "found the end of the body"),
+        bad(
+            "/embed",
+            [b"{\"more\": ".to_vec(), b"{\"a\":[".repeat(40_000)].concat(),
+            422,
+            "nested deeper than 64 levels",
+        ),
+        bad(
+            "/embed",
+            format!(r#"{{"inputs": "a", "dimensions": {}}}"#, "9".repeat(1_000_000)),
+            422,
+            "dimensions: number out of range, expected a whole number from 0 to 4294967295",
+        ),
+        bad(
+            "/decode",
+            format!(r#"{{"ids": [1{}]}}"#, "0".repeat(1_000_000)),
+            422,
+            "ids[0]: number out of range, expected a whole number from 0 to 4294967295",
+        ),
+        bad(
+            "/decode",
+            r#"{"ids": [1e999999999]}"#,
+            422,
+            "ids[0]: number out of range, expected a whole number",
+        ),
+        bad(
+            "/embed",
+            r#"{"inputs": "a", "inp\u0075ts": "b"}"#,
+            422,
+            "field given twice",
+        ),
+        bad(
+            "/similarity",
+            r#"{"inputs": {"sentences": ["a"], "sentences": ["b"]}}"#,
+            422,
+            "inputs.sentences: field given twice",
+        ),
         bad("/nowhere", "{}", 404, "there is no route /nowhere"),
         bad("/health", "{}", 405, "/health does not take POST"),
     ]
