@@ -86,7 +86,7 @@ def main():
     parser.add_argument("--seed", default=1, type=int)
     options = parser.parse_args()
     program = environment("generated", HERE / "requirements-generated.txt").with_name("st")
-    how = ["--phases", "examples,coverage,fuzzing", "--checks", ",".join(CHECKS), "--continue-on-failure", "--workers", "2", "--request-timeout", "60"]
+    how = ["--phases", "examples,coverage,fuzzing", "--checks", ",".join(CHECKS), "--continue-on-failure", "--request-timeout", "60"]
     how += ["--max-examples", str(options.examples), "--seed", str(options.seed), "--warnings", "off"]
     counts, failed, left = collections.Counter(), False, {}
     with reranker() as judge, tempfile.TemporaryDirectory() as folder:
