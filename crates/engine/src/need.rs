@@ -76,6 +76,8 @@ impl Known {
         body_bytes: usize,
         inputs_max: usize,
     ) -> Known {
+        // What is longer is refused, whatever it would need.
+        let body_bytes = body_bytes.min(limits.body_bytes_max);
         Known {
             body_bytes,
             text_bytes: body_bytes,

@@ -43,9 +43,7 @@ impl Admission {
         let limits = engine.limits();
         let body_bytes = ask.body_bytes.unwrap_or(limits.body_bytes_max);
         let inputs_max = ask.inputs_max.unwrap_or(limits.inputs_max);
-        // What is longer is refused, whatever it would need.
-        let priced_bytes = body_bytes.min(limits.body_bytes_max);
-        let known = Known::before_the_body(limits, ask.tasks, priced_bytes, inputs_max);
+        let known = Known::before_the_body(limits, ask.tasks, body_bytes, inputs_max);
         let bytes = engine.price(ask.tasks, known);
         let state = match engine
             .check_size(body_bytes, bytes)
