@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::error::JobError;
 use crate::governor::Reclaim;
 use crate::inputs::{Input, Kind};
-use crate::request::{CacheUse, JobOptions, Overflow, SessionId, Span};
+use crate::request::{CacheUse, JobOptions, Overflow, SessionId, Span, Tasks};
 use crate::work::Work;
 
 impl Reclaim for VectorCache {
@@ -113,7 +113,23 @@ fn cache_of<'a>(engine: &'a Engine, options: &JobOptions) -> Option<&'a VectorCa
     engine.cache().filter(|_| spares)
 }
 
-/// Looks up every input, and pins what is found.
+/// Texts of a request that is answered without a worker, and bytes of its body: so much is hashed in the time in which a worker is woken.
+const AT_ONCE: (usize, usize) = (32, 16 * 1024);
+
+/// Whether every vector of a small request is known, so that no worker is needed.
+pub(crate) fn knows_all(engine: &Engine, work: &Work) -> bool {
+    let Some(cache) = cache_of(engine, &work.options) else {
+        return false;
+    };
+    let (inputs_max, body_bytes_max) = AT_ONCE;
+    let is_small = work.inputs.len() <= inputs_max && work.body.len() <= body_bytes_max;
+    let asks = work.options.cache != CacheUse::Refresh && !work.options.tasks.has(Tasks::WORDS);
+    let now = engine.now().0;
+    let is_known = |input: Input| key(engine, work, &input).is_some_and(|key| cache.holds(key, now));
+    is_small && asks && work.inputs.iter().all(is_known)
+}
+
+/// Looks up every input that was not found before, and pins what is found.
 pub(crate) fn look_up(engine: &Engine, work: &mut Work) -> Result<(), JobError> {
     let Some(cache) = cache_of(engine, &work.options) else {
         return Ok(());
@@ -125,6 +141,9 @@ pub(crate) fn look_up(engine: &Engine, work: &mut Work) -> Result<(), JobError> 
     let (now, inputs) = (engine.now(), work.inputs.len());
     for index in 0..inputs {
         let mut input = work.inputs.get(index);
+        if input.is_cached() {
+            continue;
+        }
         let found = key(engine, work, &input).and_then(|key| cache.find(key, now.0));
         let Some(pin) = found else { continue };
         take_note(&mut input, pin.note());

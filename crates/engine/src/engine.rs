@@ -465,7 +465,7 @@ impl Engine {
             progress: Progress::default(),
             text_taken: false,
             dropped,
-            in_turn: Some(self.gate.job()),
+            in_turn: None,
             held,
         }
     }

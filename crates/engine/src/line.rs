@@ -72,6 +72,13 @@ impl Line {
         Some(job)
     }
 
+    /// Takes the shortest job out, if it is no longer than `size_max`.
+    pub(crate) fn next_within(&mut self, size_max: usize) -> Option<u32> {
+        let shortest = self.jobs.iter().min_by_key(|waiting| waiting.size)?;
+        let job = shortest.job;
+        (shortest.size <= size_max && self.remove(job)).then_some(job)
+    }
+
     /// So much of a job is done.
     pub(crate) fn shrink(&mut self, job: u32, by: usize) {
         if let Some(waiting) = self.jobs.iter_mut().find(|waiting| waiting.job == job) {
@@ -122,6 +129,13 @@ mod tests {
             }
         }
         assert!(turns <= 2, "{turns}");
+    }
+
+    #[test]
+    fn only_what_is_short_is_taken_where_only_that_may_be() {
+        let mut line = line(&[900, 30, 20]);
+        let order: Vec<u32> = std::iter::from_fn(|| line.next_within(30)).collect();
+        assert_eq!((order, line.len()), (vec![2, 1], 1));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) enum Next {
 
 /// The lines.
 pub(crate) struct Lines {
-    /// Its sizes are bytes held.
+    /// Its sizes are bytes of bodies.
     text: Line,
     /// Its sizes are tokens of sequences that wait.
     pub(crate) ready: Line,
@@ -63,9 +63,9 @@ impl Queue {
         self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// A job's text waits; the job holds so many bytes.
-    pub(crate) fn push_text(&self, job: u32, held_bytes: usize) {
-        self.lock().text.push(job, held_bytes);
+    /// A job's text waits; its body has so many bytes.
+    pub(crate) fn push_text(&self, job: u32, body_bytes: usize) {
+        self.lock().text.push(job, body_bytes);
         self.arrived();
     }
 
@@ -102,12 +102,15 @@ impl Queue {
         self.lock().text.remove(job)
     }
 
-    /// Text first while a pass would not be full: reading is quick and lets more texts share the pass.
+    /// Text first while a pass would not be full: reading is quick and lets more texts share the pass. When it would, only texts that one pass can take,
+    /// as no token is shorter than a byte: long ones in front of them shall not keep them from the encoder.
     pub(crate) fn next(&self) -> Next {
         let mut lines = self.lock();
-        if lines.ready.size() < self.batch_tokens_max
-            && let Some(job) = lines.text.next()
-        {
+        let text = match lines.ready.size() < self.batch_tokens_max {
+            true => lines.text.next(),
+            false => lines.text.next_within(self.batch_tokens_max),
+        };
+        if let Some(job) = text {
             return Next::Text(job);
         }
         if lines.ready.is_empty() {

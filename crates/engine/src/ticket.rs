@@ -18,6 +18,7 @@ use crate::inputs::{InputTable, Inputs};
 use crate::need::Known;
 use crate::pools::lease;
 use crate::request::{Ask, JobOptions};
+use crate::text_stage;
 use crate::trace::Step;
 
 /// Waits for its turn at the door. Resolves to a [`Ticket`] or a [`Refusal`].
@@ -264,13 +265,15 @@ impl Ticket {
         read(&mut slots.body[..slots.body_bytes], &mut inputs)
     }
 
-    /// Hands the request to the workers. Called by [`Engine::submit`].
+    /// Hands the request to the workers, if it needs them. Called by [`Engine::submit`].
     pub(crate) fn submit(mut self, options: JobOptions, deadline: Nanos) -> Job {
         let slots = self.slots.take().expect("a ticket is submitted once");
         let engine = Arc::clone(&self.place.engine);
         let mut work = engine.new_work(slots.body, slots.inputs, slots.ids, slots.held, options, deadline);
         let worst_bytes = work.bytes_worst(&engine);
         work.held.shrink_to(worst_bytes);
+        let known = text_stage::run_at_once(&engine, &mut work);
+        work.in_turn = known.is_none().then(|| engine.gate().job());
         let mut cell = engine.berths().lock(self.place.id);
         cell.receiving_bytes = 0;
         cell.waker = None;
@@ -279,10 +282,10 @@ impl Ticket {
         let owner = cell.owner;
         let inputs = work.inputs.len() as u32;
         cell.work = Some(work);
-        let returned = cell.returned.take();
-        let waits = returned.is_none();
-        if let Some(error) = returned {
-            cell.finish(Err(error));
+        let outcome = cell.returned.take().map(Err).or(known);
+        let waits = outcome.is_none();
+        if let Some(outcome) = outcome {
+            cell.finish(outcome);
         }
         drop(cell);
         engine.tell(owner.number, |_| Step::Submitted {
@@ -290,7 +293,7 @@ impl Ticket {
             inputs,
         });
         if waits {
-            engine.queue().push_text(self.place.id, owner.held_bytes);
+            engine.queue().push_text(self.place.id, slots.body_bytes);
         }
         let Ticket { place, .. } = self;
         Job { place: Some(place) }

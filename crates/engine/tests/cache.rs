@@ -43,8 +43,7 @@ fn a_text_that_was_read_is_not_read_again_and_its_answer_is_the_same() {
         let options = JobOptions::new(tasks);
         let first = rig.answer(body, options).unwrap();
         let job = rig.job(body, options);
-        assert_eq!(rig.worker.turn(), Turn::Text);
-        assert_eq!(rig.worker.turn(), Turn::Idle, "neither a second stage nor a pass");
+        assert_eq!(rig.worker.turn(), Turn::Idle, "no worker is needed");
         let second = now_or_never(job).unwrap();
         assert_eq!((first.cache(), second.cache()), (Cached::Miss, Cached::Hit));
         assert_eq!(first.embedding(0), second.embedding(0));
@@ -52,6 +51,21 @@ fn a_text_that_was_read_is_not_read_again_and_its_answer_is_the_same() {
         assert_eq!(said(&first), said(&second));
         assert_eq!(first.truncated(0), body.len() > 100);
     }
+    rig.assert_all_back();
+}
+
+#[test]
+fn a_large_request_is_looked_up_by_a_worker() {
+    let mut rig = rig_with(|config| {
+        config.cache = CacheSettings::new(Some(1 << 20));
+        config.inputs_max = 64;
+    });
+    let body = vec!["a"; 33].join("\n");
+    assert_eq!(ask(&mut rig, &body, options()).0, Cached::Miss);
+    let job = rig.job(&body, options());
+    assert_eq!(rig.worker.turn(), Turn::Text);
+    assert_eq!(rig.worker.turn(), Turn::Idle);
+    assert_eq!(now_or_never(job).unwrap().cache(), Cached::Hit);
     rig.assert_all_back();
 }
 

@@ -247,6 +247,11 @@ impl VectorCache {
         Some(Pin::new(self.clone(), slot, note))
     }
 
+    /// Whether a vector is there. Counts neither as a hit nor as a miss, and nothing is pinned: it may be gone a moment later.
+    pub fn holds(&self, key: CacheKey, now_ns: u64) -> bool {
+        self.state().holds(key, now_ns)
+    }
+
     /// Puts a copy of `vector` in, for `session` (0: everybody), with a `note` of two numbers that a [`Pin`] will show.
     ///
     /// # Panics

@@ -117,6 +117,12 @@ impl State {
         found
     }
 
+    /// Whether an entry is there that is not too old.
+    pub(super) fn holds(&self, key: CacheKey, now_ns: u64) -> bool {
+        let slot = self.slot_of(key);
+        slot.is_some_and(|slot| !self.entries[slot as usize].is_old(now_ns, self.ttl_ns))
+    }
+
     fn look_up(&mut self, key: CacheKey, now_ns: u64) -> Option<(u32, [u32; 2])> {
         let slot = self.slot_of(key)?;
         if self.entries[slot as usize].is_old(now_ns, self.ttl_ns) {

@@ -32,7 +32,7 @@ connection: close\r\ncontent-length: 64\r\n\r\n\
 {\"error\":\"all connections are in use\",\"error_type\":\"Overloaded\"}";
 
 /// While all places are taken, newcomers are received in rounds this far apart: by then most have said what they want, and one turn of this thread does for many.
-/// To be woken for each would cost the workers more than the refusal itself.
+/// To be woken for each would cost the workers more than the refusal itself; so would a timer, which wakes two threads and is late by up to its whole tick.
 const FULL_ROUND: Duration = Duration::from_millis(1);
 /// How long a newcomer waits for the place of a connection that is closed for it.
 const EVICTION_WAIT: Duration = Duration::from_millis(50);
@@ -63,7 +63,8 @@ pub async fn serve(
             continue;
         };
         if house.is_full() {
-            sleep(FULL_ROUND).await;
+            // This thread accepts, and does nothing else.
+            std::thread::sleep(FULL_ROUND);
         }
         house.receive(tcp);
         while let Some((tcp, _)) = at_once(&listener).await {
