@@ -25,8 +25,8 @@ use crate::config::{Config, is_roberta};
 use crate::error::ForwardError;
 use crate::weights::{Matrix, Store};
 
-/// Tokens whose queries, keys and values exist at once, unless one sequence is longer.
-const CHUNK_TOKENS: usize = 256;
+/// Tokens whose queries, keys and values exist at once, unless one sequence is longer: what stays in a second-level cache.
+const CHUNK_TOKENS: usize = 128;
 /// Rows whose feed-forward middle exists at once: what stays in a second-level cache beside a panel of weights.
 const FEED_FORWARD_ROWS: usize = 64;
 

@@ -1,5 +1,7 @@
 //! Exponentials, error function and the activations built on them, one vector at a time.
 
+mod normal;
+
 use crate::simd::Simd;
 
 /// `exp(x)`, relative error below 2e-7. Below -87.3 it is 1.2e-38 and above 88.3 it is 2.2e38; NaN stays NaN.
@@ -95,14 +97,40 @@ pub(crate) fn erf<S: Simd>(s: S, x: S::V) -> S::V {
 /// BERT's GELU: `x/2 (1 + erf(x / sqrt 2))`.
 #[inline(always)]
 pub(crate) fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
-    let e = erf(s, s.mul(x, s.splat(core::f32::consts::FRAC_1_SQRT_2)));
     let half = s.mul(x, s.splat(0.5));
-    s.fma(half, e, half)
+    if !S::LOOKS_UP {
+        let e = erf(s, s.mul(x, s.splat(core::f32::consts::FRAC_1_SQRT_2)));
+        return s.fma(half, e, half);
+    }
+    let size = s.abs(x);
+    let held = s.min(s.splat(normal::CUBIC_END), size);
+    let magic = s.splat(normal::CUBIC_MAGIC);
+    let piece = s.add(held, magic);
+    let r = s.sub(held, s.sub(piece, magic));
+    let [c0, c1, c2, c3] = &normal::CUBIC;
+    let p = s.fma(s.lookup(c3, piece), r, s.lookup(c2, piece));
+    let p = s.fma(p, r, s.lookup(c1, piece));
+    let p = s.fma(p, r, s.lookup(c0, piece));
+    s.fma(size, p, half)
 }
 
-/// BERT's GELU with an absolute error below 5e-4: `x (1/2 + x P(x^2))`, x held within 3.7.
+/// BERT's GELU with an absolute error below 5e-4.
 #[inline(always)]
 pub(crate) fn gelu_near<S: Simd>(s: S, x: S::V) -> S::V {
+    if !S::LOOKS_UP {
+        return gelu_by_powers(s, x);
+    }
+    let size = s.abs(x);
+    let held = s.min(s.splat(normal::LINEAR_END), size);
+    let piece = s.add(held, s.splat(normal::LINEAR_MAGIC));
+    let [c0, c1] = &normal::LINEAR;
+    let p = s.fma(s.lookup(c1, piece), held, s.lookup(c0, piece));
+    s.fma(size, p, s.mul(x, s.splat(0.5)))
+}
+
+/// The same as `x (1/2 + x P(x^2))`, x held within 3.7.
+#[inline(always)]
+fn gelu_by_powers<S: Simd>(s: S, x: S::V) -> S::V {
     let held = s.max(s.splat(-3.7), s.min(s.splat(3.7), x));
     let x2 = s.mul(held, held);
     let mut p = s.splat(-4.899_684_4e-7);

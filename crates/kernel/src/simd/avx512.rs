@@ -95,6 +95,7 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 4;
     const PACKED_ROWS: usize = 8;
+    const LOOKS_UP: bool = true;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {
@@ -319,6 +320,22 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     fn min(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: self proves AVX-512F.
         unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn abs(self, v: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_abs_ps(v) }
+    }
+    #[inline(always)]
+    fn lookup(self, table: &[f32; 32], at: __m512) -> __m512 {
+        // SAFETY: self proves AVX-512F; the table is two vectors long.
+        unsafe {
+            let (low, high) = (
+                _mm512_loadu_ps(table.as_ptr()),
+                _mm512_loadu_ps(table.as_ptr().add(LANES)),
+            );
+            _mm512_permutex2var_ps(low, _mm512_castps_si512(at), high)
+        }
     }
     #[inline(always)]
     fn round(self, a: __m512) -> __m512 {

@@ -31,6 +31,8 @@ pub(crate) trait Simd: Copy {
     const PACKED_ROWS: usize;
     /// Rows of x in the register tile of a matrix product (at most 4): what the register file holds.
     const TILE_ROWS: usize;
+    /// Whether a [look-up](Simd::lookup) takes about as long as a multiplication.
+    const LOOKS_UP: bool = false;
 
     fn splat(self, value: f32) -> Self::V;
     /// Loads the first `LANES` floats.
@@ -140,6 +142,21 @@ pub(crate) trait Simd: Copy {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a < b ? a : b` lane by lane, so a NaN in `b` comes through.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Without the sign.
+    #[inline(always)]
+    fn abs(self, v: Self::V) -> Self::V {
+        self.max(v, self.sub(self.splat(0.0), v))
+    }
+    /// The entries that the lowest five bits of each lane choose.
+    #[inline(always)]
+    fn lookup(self, table: &[f32; 32], at: Self::V) -> Self::V {
+        let mut lanes = [0.0_f32; 16];
+        self.store(at, &mut lanes);
+        for lane in &mut lanes[..Self::LANES] {
+            *lane = table[(lane.to_bits() & 31) as usize];
+        }
+        self.load(&lanes)
+    }
     /// To the nearest whole number, ties to even.
     fn round(self, a: Self::V) -> Self::V;
     /// 2 to the power of `n`, for whole `n` in -126..=127.
