@@ -14,6 +14,7 @@
 //! Only the exact ledger decides on bytes, through the rules of [`govern`](crate::govern). Memory that the kernel or an allocator reports is never asked: a gate on
 //! measured memory can get stuck refusing for ever.
 
+mod backlog;
 mod held;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use crate::error::{Refusal, Shortage};
 use crate::govern::{Change, Door, Drain, InUse, Level, Marks, Pressure, Watermarks};
 use crate::governor::Reclaim;
 
+use backlog::Backlog;
 pub(crate) use held::{Held, InTurn};
 
 /// Retry-After is never longer.
@@ -61,8 +63,8 @@ struct State {
     /// How fast bytes come back, and how fast places.
     bytes: Drain,
     places: Drain,
-    /// Jobs that wait for workers or are in their hands, and how fast they finish.
-    jobs: usize,
+    /// What waits for workers or is in their hands, and how fast its bytes are finished.
+    backlog: Backlog,
     finished: Drain,
     level: Watermarks,
     /// A change that the governor has not seen yet.
@@ -125,7 +127,7 @@ impl Gate {
                 free_berths: (0..limits.requests_max as u32).rev().collect(),
                 bytes: Drain::default(),
                 places: Drain::default(),
-                jobs: 0,
+                backlog: Backlog::new(),
                 finished: Drain::default(),
                 level: Watermarks::new(limits.marks),
                 change: None,
@@ -223,15 +225,18 @@ impl Gate {
         }
     }
 
-    /// A job goes into the workers' line; it leaves when the value is dropped.
-    pub(crate) fn job(self: &Arc<Self>) -> InTurn {
+    /// A job that was granted `bytes` goes into the workers' line; it leaves when the value is dropped.
+    pub(crate) fn job(self: &Arc<Self>, bytes: usize) -> InTurn {
         let now = self.clock.now();
         let mut state = self.lock();
-        if state.jobs == 0 {
+        if state.backlog.is_empty() {
             state.finished.begin(now);
         }
-        state.jobs += 1;
-        InTurn(Arc::clone(self))
+        state.backlog.add(bytes);
+        InTurn {
+            gate: Arc::clone(self),
+            bytes,
+        }
     }
 
     /// Gives a place back.
@@ -252,7 +257,7 @@ impl Gate {
             return Err(Refusal::Draining);
         }
         state.observe(&self.ledger, now);
-        if let Some(refusal) = self.late(&state) {
+        if let Some(refusal) = self.late(&state, bytes) {
             return Err(refusal);
         }
         if (state.waiting.is_empty() || self.is_in_own_part(bytes))
@@ -342,10 +347,10 @@ impl Gate {
         }
     }
 
-    /// The refusal of a newcomer that would wait too long for workers.
-    fn late(&self, state: &State) -> Option<Refusal> {
+    /// The refusal of a newcomer of `bytes` that would wait too long for workers.
+    fn late(&self, state: &State, bytes: usize) -> Option<Refusal> {
         let line_ms_max = self.line_max?.0 / 1_000_000;
-        let line_ms = state.finished.ms_for(state.jobs)?;
+        let line_ms = state.finished.ms_for(state.backlog.before(bytes))?;
         (line_ms > line_ms_max).then(|| Refusal::Overloaded {
             reason: Shortage::Time { line_ms, line_ms_max },
             retry_after_ms: (line_ms - line_ms_max).min(RETRY_MS_MAX),

@@ -269,11 +269,12 @@ impl Ticket {
     pub(crate) fn submit(mut self, options: JobOptions, deadline: Nanos) -> Job {
         let slots = self.slots.take().expect("a ticket is submitted once");
         let engine = Arc::clone(&self.place.engine);
+        let granted_bytes = slots.held.bytes();
         let mut work = engine.new_work(slots.body, slots.inputs, slots.ids, slots.held, options, deadline);
         let worst_bytes = work.bytes_worst(&engine);
         work.held.shrink_to(worst_bytes);
         let known = text_stage::run_at_once(&engine, &mut work);
-        work.in_turn = known.is_none().then(|| engine.gate().job());
+        work.in_turn = known.is_none().then(|| engine.gate().job(granted_bytes));
         let mut cell = engine.berths().lock(self.place.id);
         cell.receiving_bytes = 0;
         cell.waker = None;

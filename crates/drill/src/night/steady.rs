@@ -23,7 +23,7 @@ use super::texts::Texts;
 use crate::line::client::{Client, head};
 
 /// Connections of the steady traffic.
-const CONNECTIONS: usize = 12;
+const CONNECTIONS: usize = 32;
 /// A request that is not answered by then is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest turn of the thread that sends and receives.

@@ -44,14 +44,18 @@ impl Held {
 }
 
 /// A job's turn in the workers' line: it counts until this is dropped.
-pub(crate) struct InTurn(pub(super) Arc<Gate>);
+pub(crate) struct InTurn {
+    pub(super) gate: Arc<Gate>,
+    /// What the door granted it.
+    pub(super) bytes: usize,
+}
 
 impl Drop for InTurn {
     fn drop(&mut self) {
-        let now = self.0.clock.now();
-        let mut state = self.0.lock();
-        state.jobs -= 1;
-        state.finished.add(1, now);
+        let now = self.gate.clock.now();
+        let mut state = self.gate.lock();
+        state.backlog.take(self.bytes);
+        state.finished.add(self.bytes, now);
     }
 }
 

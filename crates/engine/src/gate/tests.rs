@@ -155,12 +155,12 @@ fn a_high_level_lets_newcomers_in_up_to_the_resume_mark() {
 #[test]
 fn who_would_wait_too_long_for_workers_is_refused() {
     let (gate, clock) = gate(1000, 64, 8);
-    let mut jobs: Vec<_> = (0..24).map(|_| gate.job()).collect();
+    let mut jobs: Vec<_> = (0..24).map(|_| gate.job(1)).collect();
     assert!(gate.enter(1).is_ok(), "nothing was measured yet");
     clock.advance(Nanos::from_ms(400));
     jobs.truncate(16);
     assert!(gate.enter(1).is_ok(), "16 jobs, 8 in 400 ms: 800 ms");
-    jobs.extend((0..8).map(|_| gate.job()));
+    jobs.extend((0..8).map(|_| gate.job(1)));
     let Err(Refusal::Overloaded {
         reason,
         retry_after_ms,
