@@ -83,7 +83,7 @@ pub struct ModelArgs {
     /// Threads that run the model; by default as many as there are cores.
     #[arg(long, env)]
     pub workers: Option<usize>,
-    /// Tokens in one pass through the model; by default 2048, or less where the memory limit is small. Larger passes use more memory and are no faster on a CPU.
+    /// Tokens in one pass through the model; by default 512, or one longest text of a model that reads longer ones. Larger passes use more memory, are no faster on a CPU, and short texts wait for them.
     #[arg(long, env)]
     pub max_batch_tokens: Option<usize>,
     /// Requests inside at the same time; more wait, then get 429.

@@ -20,8 +20,9 @@ use crate::workers;
 
 /// Texts in a request where the route itself has no smaller limit; OpenAI's.
 const INPUTS_MAX: usize = 2048;
-/// Tokens in one pass where nobody says: so many, or, where the memory limit is small, down to so many.
-const BATCH_TOKENS: (usize, usize) = (2048, 512);
+/// Tokens in one pass where nobody says: so many, as more are no faster and a short text may have to wait for a pass; or one longest text of a model that
+/// reads longer ones, up to so many.
+const BATCH_TOKENS: (usize, usize) = (512, 2048);
 /// Stack of a runtime thread.
 pub(super) const RUNTIME_STACK_BYTES: usize = 256 * 1024;
 /// The longest turn of those threads, where the kernel knows turns of several lengths.
@@ -111,8 +112,13 @@ impl StartUp {
         }
         let mut config = EngineConfig::new(limit_bytes, Arc::new(Monotonic::default()));
         config.workers = workers;
-        config.batch_tokens_max = args.max_batch_tokens.unwrap_or(BATCH_TOKENS.0);
-        config.batch_tokens_least = args.max_batch_tokens.unwrap_or(BATCH_TOKENS.1);
+        let longest = loaded
+            .model
+            .info()
+            .tokens_max
+            .clamp(BATCH_TOKENS.0, BATCH_TOKENS.1);
+        config.batch_tokens_max = args.max_batch_tokens.unwrap_or(longest);
+        config.batch_tokens_least = args.max_batch_tokens.unwrap_or(BATCH_TOKENS.0);
         config.body_bytes_max = args.payload_limit;
         config.inputs_least = args.max_client_batch_size + 1;
         config.inputs_max = INPUTS_MAX.max(config.inputs_least);
