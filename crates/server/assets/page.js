@@ -20,6 +20,7 @@ const REASONS = {
   too_large: "could never fit",
   bytes: "no bytes free now",
   requests: "all places taken",
+  connections: "all connections in use",
   waiting: "line at the door full",
   time: "would wait too long",
   returned: "ended to make room",

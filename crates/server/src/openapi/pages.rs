@@ -44,7 +44,7 @@ fn get((path, summary, schema, content, fails): Page) -> Value {
     let mut operation = json!({
         "operationId": name("get", path),
         "summary": summary,
-        "tags": [tag(path)],
+        "tags": [if path == "/" { "server" } else { tag(path) }],
         "responses": responses,
     });
     if path.contains("{model}") {
