@@ -336,6 +336,14 @@ fn a_worker_that_blocks_is_named_with_where_it_stands() {
     assert_eq!(client.reply().status, 200);
 }
 
+/// Answers to such clients that are being written.
+fn unread(app: &App) -> usize {
+    let inside = app.engine.inside();
+    inside
+        .filter(|inside| inside.writing.is_some() && inside.tasks.has(Tasks::TOKEN_EMBEDDINGS))
+        .count()
+}
+
 /// Clients that have asked for more than the sockets between them and the server take, and do not read it.
 fn silent_clients(address: SocketAddr, app: &App) -> Vec<TcpStream> {
     // Three times what the sockets between them take.
@@ -353,13 +361,7 @@ fn silent_clients(address: SocketAddr, app: &App) -> Vec<TcpStream> {
             client
         })
         .collect();
-    let writing = |app: &App| {
-        let inside = app.engine.inside();
-        inside
-            .filter(|inside| inside.writing.is_some() && inside.tasks.has(Tasks::TOKEN_EMBEDDINGS))
-            .count()
-    };
-    while writing(app) < 3 {
+    while unread(app) < 3 {
         std::thread::yield_now();
     }
     silent
@@ -388,11 +390,14 @@ fn clients_that_did_not_read_and_left_are_named_too() {
     let (over, is_over) = mpsc::channel::<()>();
     let coming_and_going = std::thread::spawn(move || {
         // Shorter than the reading, longer than what is too young to be judged.
-        let stay = Duration::from_millis(1200);
+        let stay = Duration::from_millis(1500);
         while is_over.recv_timeout(Duration::ZERO) == Err(mpsc::RecvTimeoutError::Timeout) {
             let silent = silent_clients(address, &app);
             std::thread::sleep(stay);
             drop(silent);
+            while unread(&app) > 0 {
+                std::thread::yield_now();
+            }
         }
     });
     let (said, _) = patient.diagnose();

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::reading::{Reading, Request};
+use super::reading::{Event, Reading, Request};
 use super::verdict::{Finding, bytes, span};
 
 /// A client that is waited for takes at least so much a second, or it is slow.
 const READER_BYTES_PER_S_LEAST: f64 = 16.0 * 1024.0;
+/// The sockets between take so much of any answer at once, whether or not it is read.
+const SOCKETS_BYTES: f64 = 64.0 * 1024.0;
 /// What is younger is not judged.
 const YOUNG_MS: u64 = 1000;
 /// Clients that are named one by one.
@@ -91,30 +93,47 @@ fn waiting(reading: &Reading) -> Vec<Answer> {
     answers.collect()
 }
 
+/// An answer whose writing has begun.
+#[derive(Clone, Copy)]
+struct Begun {
+    at_us: f64,
+    held_bytes: u64,
+}
+
+/// Answers that were being written as this reading began, or were begun in it, by their requests.
+fn begun(reading: &Reading) -> HashMap<u64, Begun> {
+    // The events begin a moment after the state was read: what was not being written then may have begun in between.
+    let before = reading.before.requests.iter().map(|request| {
+        let begun = Begun {
+            at_us: request.writing_ms.unwrap_or(reading.before.now_ms) as f64 * 1000.0,
+            held_bytes: request.held_bytes,
+        };
+        (request.number, begun)
+    });
+    let begins = |event: &&Event| event.ph == 'b' && event.name == "answer";
+    let since = reading.events.iter().filter(begins).map(|event| {
+        let begun = Begun {
+            at_us: event.ts,
+            held_bytes: event.number("bytes") as u64,
+        };
+        (event.id, begun)
+    });
+    before.chain(since).collect()
+}
+
 /// Answers whose clients left while this was read, or were sent away.
 fn gone(reading: &Reading) -> Vec<Answer> {
-    let known = reading.before.requests.iter().filter_map(|request| {
-        let at_us = request.writing_ms? as f64 * 1000.0;
-        Some((request.number, (at_us, request.held_bytes)))
-    });
-    let begun = reading
-        .events
-        .iter()
-        .filter(|event| event.ph == 'b' && event.name == "answer")
-        .map(|event| (event.id, (event.ts, event.number("bytes") as u64)));
-    let begun: HashMap<u64, (f64, u64)> = known.chain(begun).collect();
-    let ended = reading
-        .events
-        .iter()
-        .filter(|event| event.ph == 'e' && event.name == "request" && event.word("from") == "answer");
-    let slow = ended.filter_map(|event| {
-        let (began, held_bytes) = *begun.get(&event.id)?;
-        let (ms, flushed_bytes) = ((event.ts - began) / 1000.0, event.number("flushed"));
-        let is_slow = ms > YOUNG_MS as f64 && flushed_bytes * 1000.0 / ms < READER_BYTES_PER_S_LEAST;
+    let begun = begun(reading);
+    let ends = |event: &&Event| event.ph == 'e' && event.name == "request" && event.word("from") == "answer";
+    let slow = reading.events.iter().filter(ends).filter_map(|event| {
+        let begun = begun.get(&event.id)?;
+        let (ms, flushed_bytes) = ((event.ts - begun.at_us) / 1000.0, event.number("flushed"));
+        let taken_per_s = (flushed_bytes - SOCKETS_BYTES).max(0.0) * 1000.0 / ms;
+        let is_slow = ms > YOUNG_MS as f64 && taken_per_s < READER_BYTES_PER_S_LEAST;
         is_slow.then(|| Answer {
             number: event.id,
             tasks: String::new(),
-            held_bytes,
+            held_bytes: begun.held_bytes,
             flushed_bytes: flushed_bytes as u64,
             ms,
             left: true,
