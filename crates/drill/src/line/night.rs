@@ -118,6 +118,10 @@ impl<'a> Night<'a> {
             if SETTLED_AFTER.contains(&attack.name) {
                 std::thread::sleep(SETTLES_AFTER.saturating_sub(over.elapsed()));
                 recovery.settled = Some(group.reading()?);
+                let cached = Metrics::of(address)
+                    .ok()
+                    .and_then(|now| now.value("plimsoll_cache_bytes"));
+                recovery.cached_bytes = cached.unwrap_or(0.0) as u64;
             }
             alive = stage.server.is_alive();
         }
