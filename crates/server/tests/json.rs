@@ -223,8 +223,10 @@ fn check_against_serde(bytes: &[u8]) {
     assert_eq!(theirs.is_ok(), ours.is_ok(), "{bytes:?}: {theirs:?}, {ours:?}");
     assert_eq!(skipped.is_ok(), ours.is_ok(), "{bytes:?}");
     if let (Ok(theirs), Ok(ours)) = (theirs, ours) {
-        let exact = bytes.iter().all(|b| !matches!(b, b'.' | b'e' | b'E'));
-        if exact {
+        // serde_json rounds what is no whole number of 64 bits to a neighbour now and then.
+        let whole = bytes.iter().all(|b| !matches!(b, b'.' | b'e' | b'E'));
+        let digits_most = bytes.split(|b| !b.is_ascii_digit()).map(<[u8]>::len).max();
+        if whole && digits_most < Some(20) {
             assert_eq!(as_read(theirs), ours);
         }
     }
@@ -311,6 +313,18 @@ fn whole_numbers_are_exact() {
     for body in ["4294967296", "-1", "1.0", "1e2", "-0"] {
         let expected = "body: number out of range, expected a whole number from 0 to 4294967295 (byte 0)";
         assert_eq!(read(body), Err(expected.to_owned()));
+    }
+}
+
+/// Found by `broken_json_is_judged_alike`: serde_json says 5.157666885612773e19.
+#[test]
+fn what_exceeds_64_bits_is_rounded_to_the_nearest() {
+    for number in ["51576668856127737857", "18446744073709551616", "0.1"] {
+        let expected = number.parse::<f64>().unwrap();
+        assert_eq!(
+            parse(format!("[{number}]").as_bytes()).unwrap(),
+            Value::from(vec![expected])
+        );
     }
 }
 
