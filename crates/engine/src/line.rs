@@ -24,6 +24,9 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// What a place in the line takes.
+    pub(crate) const PLACE_BYTES: usize = size_of::<Waiting>();
+
     pub(crate) fn new(jobs_max: usize) -> Line {
         Line {
             jobs: VecDeque::with_capacity(jobs_max),

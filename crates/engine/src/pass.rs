@@ -47,7 +47,7 @@ pub(crate) struct Pass {
     pub(crate) jobs: Vec<u32>,
     /// The job that is being gathered, for whoever must give an account of a panic.
     pub(crate) gathering: Option<u32>,
-    tokens_max: usize,
+    pub(crate) tokens_max: usize,
     sequences_max: usize,
 }
 
@@ -73,16 +73,6 @@ impl Pass {
         self.parts.clear();
         self.jobs.clear();
         self.gathering = None;
-    }
-
-    /// What one job may take of it while others wait.
-    pub(crate) fn half_tokens(&self) -> usize {
-        self.tokens_max / 2
-    }
-
-    /// All that fits.
-    pub(crate) fn tokens_max(&self) -> usize {
-        self.tokens_max
     }
 
     /// What the encoder reads.

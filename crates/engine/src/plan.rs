@@ -12,6 +12,7 @@ use crate::clock::Nanos;
 use crate::config::{CacheSettings, EngineConfig, Limits};
 use crate::error::StartError;
 use crate::govern::{Door, Lengths};
+use crate::line::Line;
 use crate::need::{Known, Need, Rates, need};
 use crate::pass;
 use crate::pools;
@@ -266,8 +267,10 @@ fn fixed_lines(
 ) -> Vec<BillLine> {
     let arena_bytes = arena_bytes(config, model, limits);
     let tables_bytes = pass::table_bytes(limits, model.info());
-    let place_bytes =
-        size_of::<std::sync::Mutex<Cell>>() + 4 * size_of::<u32>() + size_of::<crate::returns::Candidate>();
+    let place_bytes = size_of::<std::sync::Mutex<Cell>>()
+        + 2 * size_of::<u32>()
+        + 2 * Line::PLACE_BYTES
+        + size_of::<crate::returns::Candidate>();
     let mut lines = config.fixed.clone();
     lines.extend([
         line("weights", 1, weight_bytes(model)),

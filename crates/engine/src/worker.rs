@@ -246,9 +246,9 @@ impl Worker {
         let Some(oldest) = lines.ready.oldest() else {
             return;
         };
-        self.take(&mut lines, oldest, self.pass.half_tokens());
+        self.take(&mut lines, oldest, self.pass.tokens_max / 2);
         while let Some(shortest) = lines.ready.shortest() {
-            if !self.take(&mut lines, shortest, self.pass.tokens_max()) {
+            if !self.take(&mut lines, shortest, self.pass.tokens_max) {
                 break;
             }
         }

@@ -1,7 +1,6 @@
 //! What the kernel says about this process, read without allocating.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 /// Size of a page in bytes.
 pub fn page_bytes() -> usize {
@@ -77,10 +76,13 @@ pub fn strict_overcommit() -> bool {
     STRICT.load(Ordering::Relaxed) == 2
 }
 
-/// Asks the kernel to give the calling thread turns of at most `turn`, so that it runs soon after it wakes instead of behind the whole turn of a thread
+/// The longest turn of a thread that takes short ones.
+const SHORT_TURN_NS: u64 = 200_000;
+
+/// Asks the kernel to give the calling thread turns of at most 0.2 ms, so that it runs soon after it wakes instead of behind the whole turn of a thread
 /// that computes. Returns whether it will: Linux 6.12 and later do, where the runtime of an ordinary thread's `sched_attr` is the length of its turn.
 /// Threads started later by this one inherit it.
-pub fn take_short_turns(turn: Duration) -> bool {
+pub fn take_short_turns() -> bool {
     let mut attributes = SchedAttr::default();
     let size = size_of::<SchedAttr>() as u32;
     let me = 0;
@@ -89,7 +91,7 @@ pub fn take_short_turns(turn: Duration) -> bool {
     if got != 0 {
         return false;
     }
-    attributes.runtime_ns = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX);
+    attributes.runtime_ns = SHORT_TURN_NS;
     // SAFETY: `attributes` is what the kernel wrote, its own size included, with one number changed.
     unsafe { libc::syscall(libc::SYS_sched_setattr, me, &raw const attributes, 0) == 0 }
 }
@@ -145,11 +147,11 @@ mod tests {
         };
         std::thread::spawn(move || {
             let before = look();
-            let taken = take_short_turns(Duration::from_micros(200));
+            let taken = take_short_turns();
             let after = look();
             assert_eq!((after.policy, after.nice), (before.policy, before.nice));
             // Kernels before 6.12 say 0 for an ordinary thread.
-            assert!(taken && (after.runtime_ns == 200_000 || after.runtime_ns == before.runtime_ns));
+            assert!(taken && (after.runtime_ns == SHORT_TURN_NS || after.runtime_ns == before.runtime_ns));
         })
         .join()
         .unwrap();

@@ -104,7 +104,8 @@ impl Cell {
             "sock_peak_bytes": facts.peaks.sock_bytes,
             "huge_peak_bytes": facts.peaks.huge_bytes,
             "samples": facts.peaks.samples,
-            "settled": recovery.settled.as_ref().map(reading), "cached_bytes": recovery.cached_bytes,
+            "settled": recovery.settled.as_ref().map(reading),
+            "cached_bytes": recovery.cached_bytes,
             "first_answer_s": seconds(recovery.first_answer),
             "empty_ledger_s": seconds(recovery.empty_ledger),
             "health": {

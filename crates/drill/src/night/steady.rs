@@ -26,8 +26,6 @@ use crate::line::client::{Client, head};
 const CONNECTIONS: usize = 32;
 /// A request that is not answered by then is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The longest turn of the thread that sends and receives.
-const TURN: Duration = Duration::from_micros(200);
 /// Clients in a closed loop that find the most a server can do.
 const PEAK_CLIENTS: usize = 4;
 
@@ -105,7 +103,7 @@ impl Traffic {
         std::thread::spawn(move || pace(asks, rate, began, &stopped, &sender));
         let thread = std::thread::spawn(move || {
             // Where it shares its cores with the server, a client must not wait for a worker's turn to end before it may look at the clock.
-            let _ = process::take_short_turns(TURN);
+            let _ = process::take_short_turns();
             let runtime = Builder::new_current_thread().enable_all().build()?;
             LocalSet::new().block_on(&runtime, drive(Rc::new(driver), due_now));
             Ok(())
@@ -158,7 +156,7 @@ fn pace(
     stopped: &AtomicBool,
     due_now: &UnboundedSender<(Ask, Duration)>,
 ) {
-    let _ = process::take_short_turns(TURN);
+    let _ = process::take_short_turns();
     let mut due = Duration::ZERO;
     for ask in asks {
         due += Duration::from_secs_f64(ask.gap / rate);

@@ -11,7 +11,7 @@ use plimsoll_engine::{BillLine, Layers, Tasks};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::start::{RUNTIME_STACK_BYTES, RUNTIME_THREADS, RUNTIME_TURN};
+use super::start::{RUNTIME_STACK_BYTES, RUNTIME_THREADS};
 use super::telemetry::{TelemetryArgs, TelemetryError};
 use super::{ModelArgs, StartUp, StartUpError, plan};
 use crate::app::{App, Settings};
@@ -305,7 +305,7 @@ fn runtime() -> std::io::Result<Runtime> {
 /// A thread that moves bytes runs soon after it wakes: an answer or a refusal must not wait for a worker's turn to end.
 fn take_short_turns() {
     // A system that knows nothing of this has turns of one length.
-    let _ = plimsoll_memory::process::take_short_turns(RUNTIME_TURN);
+    let _ = plimsoll_memory::process::take_short_turns();
 }
 
 fn address(args: &ServeArgs) -> SocketAddr {

@@ -4,7 +4,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
-use std::time::Duration;
 
 use plimsoll_engine::{BillLine, CacheSettings, Engine, EngineConfig, Nanos, Probe, PromptId, StartError};
 use plimsoll_memory::{alloc, limits, process, profile};
@@ -25,8 +24,6 @@ const INPUTS_MAX: usize = 2048;
 const BATCH_TOKENS: (usize, usize) = (512, 2048);
 /// Stack of a runtime thread.
 pub(super) const RUNTIME_STACK_BYTES: usize = 256 * 1024;
-/// The longest turn of those threads, where the kernel knows turns of several lengths.
-pub(super) const RUNTIME_TURN: Duration = Duration::from_micros(200);
 /// Runtime threads: they move bytes and write JSON, the model runs elsewhere.
 pub(super) const RUNTIME_THREADS: usize = 2;
 /// What the allocator keeps beyond what is live, and what start-up and pages like `/metrics` take for a moment.

@@ -144,7 +144,7 @@ pub(super) async fn work(
 
 /// Embeds the texts of a body of `/embed` that is there already, for the sake of the cache. Their vectors are dropped with the answer.
 pub(crate) async fn embed(app: &App, body: &[u8]) -> Result<Answer, Problem> {
-    let route = &super::tei::ROUTES[0];
+    let route = &super::tei::EMBED;
     let head = Head::of(app, &HeaderMap::new())?;
     let mut ticket = admit(app, route, Some(body.len())).await?;
     ticket.push(body)?;

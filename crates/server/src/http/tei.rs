@@ -23,16 +23,23 @@ const fn route(
     }
 }
 
+/// Vectors of texts.
+pub const EMBED: Route = route("/embed", tei::embed, |_| Tasks::EMBEDDING, "embedding");
+/// Classes of texts.
+pub const PREDICT: Route = route(
+    "/predict",
+    tei::predict,
+    |_| Tasks::CLASSES,
+    "sequence classification",
+);
+/// Texts by how well they answer a query.
+pub const RERANK: Route = route("/rerank", tei::rerank, |_| Tasks::CLASSES, "reranking");
+
 /// Them all.
 pub const ROUTES: &[Route] = &[
-    route("/embed", tei::embed, |_| Tasks::EMBEDDING, "embedding"),
-    route(
-        "/predict",
-        tei::predict,
-        |_| Tasks::CLASSES,
-        "sequence classification",
-    ),
-    route("/rerank", tei::rerank, |_| Tasks::CLASSES, "reranking"),
+    EMBED,
+    PREDICT,
+    RERANK,
     route(
         "/embed_all",
         tei::embed_all,
@@ -47,8 +54,8 @@ pub const ROUTES: &[Route] = &[
 /// What `POST /` stands for, by the model's main task. Clients that are given only a base address post there.
 pub fn main_route(abilities: &Abilities) -> &'static Route {
     match (abilities.embeds_first, abilities.classes) {
-        (true, _) => &ROUTES[0],
-        (false, 1) => &ROUTES[2],
-        (false, _) => &ROUTES[1],
+        (true, _) => &EMBED,
+        (false, 1) => &RERANK,
+        (false, _) => &PREDICT,
     }
 }

@@ -39,7 +39,7 @@ const EVICTION_WAIT: Duration = Duration::from_millis(50);
 /// On a reserved connection the headers come within this time.
 const RESERVED_HEADER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Serves until `stop`; then takes no more connections and lets those inside finish, at most [`NetSettings::drain_timeout`] long. Returns
+/// Serves until `stop`, on a thread that does nothing else, as it naps between rounds of newcomers while all places are taken; then takes no more connections and lets those inside finish, at most [`NetSettings::drain_timeout`] long. Returns
 /// whether all of them did.
 pub async fn serve(
     app: Arc<App>,
@@ -63,7 +63,6 @@ pub async fn serve(
             continue;
         };
         if house.is_full() {
-            // This thread accepts, and does nothing else.
             std::thread::sleep(FULL_ROUND);
         }
         house.receive(tcp);

@@ -53,6 +53,7 @@ struct Answer {
     flushed_bytes: u64,
     /// For how long it was written.
     ms: f64,
+    taken_per_s: f64,
     /// The client left, or was sent away.
     left: bool,
 }
@@ -88,6 +89,7 @@ fn waiting(reading: &Reading) -> Vec<Answer> {
         held_bytes: request.held_bytes,
         flushed_bytes: request.flushed_bytes,
         ms: (reading.after.now_ms - request.writing_ms.unwrap_or(reading.after.now_ms)) as f64,
+        taken_per_s: taken_per_s(reading, request),
         left: false,
     });
     answers.collect()
@@ -136,6 +138,7 @@ fn gone(reading: &Reading) -> Vec<Answer> {
             held_bytes: begun.held_bytes,
             flushed_bytes: flushed_bytes as u64,
             ms,
+            taken_per_s,
             left: true,
         })
     });
@@ -154,16 +157,11 @@ pub(super) fn readers(reading: &Reading) -> Option<Finding> {
     };
     let mut says = Vec::new();
     if !waiting.is_empty() {
-        let slow = reading
-            .after
-            .requests
-            .iter()
-            .filter(|request| is_slow(reading, request));
         says.push(format!(
             "{}: {} stay held, {} a client is taken.",
             who(&waiting, "does not read its answer", "do not read their answers"),
             bytes(held_bytes(&waiting)),
-            rate(slow.map(|request| taken_per_s(reading, request))),
+            rate(waiting.iter().map(|answer| answer.taken_per_s)),
         ));
     }
     if !gone.is_empty() {
