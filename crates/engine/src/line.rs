@@ -21,6 +21,8 @@ pub(crate) struct Line {
     size: usize,
     /// Whose turn it is in [`Line::next`].
     oldest_is_next: bool,
+    /// How much more was done for the oldest than for the shortest, as far as both waited.
+    oldest_is_ahead_by: isize,
 }
 
 impl Line {
@@ -32,6 +34,7 @@ impl Line {
             jobs: VecDeque::with_capacity(jobs_max),
             size: 0,
             oldest_is_next: true,
+            oldest_is_ahead_by: 0,
         }
     }
 
@@ -58,10 +61,14 @@ impl Line {
         self.jobs.front().map(|waiting| waiting.job)
     }
 
-    /// The job with least left to do; of equals the one that came first.
+    /// The job with least left to do, counted in powers of two: of two that differ by less, the one that came first.
     pub(crate) fn shortest(&self) -> Option<u32> {
-        let shortest = self.jobs.iter().min_by_key(|waiting| waiting.size);
-        shortest.map(|waiting| waiting.job)
+        self.least().map(|waiting| waiting.job)
+    }
+
+    fn least(&self) -> Option<Waiting> {
+        let magnitude = |waiting: &&Waiting| waiting.size.next_power_of_two();
+        self.jobs.iter().min_by_key(magnitude).copied()
     }
 
     /// Takes a job out: the oldest and the shortest by turns.
@@ -77,13 +84,24 @@ impl Line {
 
     /// Takes the shortest job out, if it is no longer than `size_max`.
     pub(crate) fn next_within(&mut self, size_max: usize) -> Option<u32> {
-        let shortest = self.jobs.iter().min_by_key(|waiting| waiting.size)?;
-        let job = shortest.job;
-        (shortest.size <= size_max && self.remove(job)).then_some(job)
+        let Waiting { job, size } = self.least()?;
+        (size <= size_max && self.remove(job)).then_some(job)
+    }
+
+    /// Whether the oldest job has had no more than its half.
+    pub(crate) fn oldest_is_due(&self) -> bool {
+        self.oldest_is_ahead_by <= 0
     }
 
     /// So much of a job is done.
     pub(crate) fn shrink(&mut self, job: u32, by: usize) {
+        self.oldest_is_ahead_by = match self.oldest() {
+            // Alone, it takes nothing from anybody.
+            _ if self.jobs.len() < 2 => 0,
+            Some(oldest) if oldest == job => self.oldest_is_ahead_by + by as isize,
+            // What nobody wanted is not owed later.
+            _ => (self.oldest_is_ahead_by - by as isize).max(0),
+        };
         if let Some(waiting) = self.jobs.iter_mut().find(|waiting| waiting.job == job) {
             let by = by.min(waiting.size);
             waiting.size -= by;
@@ -135,25 +153,49 @@ mod tests {
     }
 
     #[test]
+    fn a_little_shorter_does_not_overtake() {
+        let line = line(&[900, 60, 40, 33]);
+        assert_eq!(line.shortest(), Some(1));
+    }
+
+    #[test]
+    fn the_oldest_gets_half_of_the_work() {
+        let mut line = line(&[2000, 30, 30]);
+        assert!(line.oldest_is_due());
+        line.shrink(0, 50);
+        assert!(!line.oldest_is_due());
+        line.shrink(1, 30);
+        assert!(!line.oldest_is_due());
+        line.shrink(2, 30);
+        assert!(line.oldest_is_due());
+        // It was not owed the ten that the others had more.
+        line.shrink(0, 5);
+        assert!(!line.oldest_is_due());
+        assert!(line.remove(1) && line.remove(2));
+        line.shrink(0, 500);
+        assert!(line.oldest_is_due());
+    }
+
+    #[test]
     fn only_what_is_short_is_taken_where_only_that_may_be() {
-        let mut line = line(&[900, 30, 20]);
+        let mut line = line(&[900, 30, 10]);
         let order: Vec<u32> = std::iter::from_fn(|| line.next_within(30)).collect();
         assert_eq!((order, line.len()), (vec![2, 1], 1));
     }
 
     #[test]
     fn what_is_done_counts_no_more() {
-        let mut line = line(&[30, 20]);
+        let mut line = line(&[40, 20]);
         assert_eq!(
             (line.oldest(), line.shortest(), line.size()),
-            (Some(0), Some(1), 50)
+            (Some(0), Some(1), 60)
         );
-        line.shrink(0, 25);
+        line.shrink(0, 35);
         assert_eq!(
             (line.oldest(), line.shortest(), line.size()),
             (Some(0), Some(0), 25)
         );
-        line.shrink(0, 25);
+        line.shrink(0, 35);
         assert_eq!(line.size(), 20);
         assert!(line.remove(0) && !line.remove(0) && !line.is_empty());
         assert_eq!((line.oldest(), line.size()), (Some(1), 20));

@@ -14,6 +14,10 @@ use crate::work::Work;
 /// A sequence has at least so many tokens worth counting on: the table of a pass is sized by it.
 const SEQUENCE_TOKENS_MIN: usize = 4;
 
+/// What a pass is filled up to; a longer sequence has one to itself. Products of so many rows run at 96% (f32) to 100% (8 bits) of what those of 512 rows
+/// reach, and whoever shares a pass waits for all of it.
+const FILL_TOKENS: usize = 64;
+
 /// The most sequences in one pass.
 pub(crate) fn sequences_max(limits: &Limits) -> usize {
     limits.batch_tokens_max.div_ceil(SEQUENCE_TOKENS_MIN)
@@ -47,7 +51,8 @@ pub(crate) struct Pass {
     pub(crate) jobs: Vec<u32>,
     /// The job that is being gathered, for whoever must give an account of a panic.
     pub(crate) gathering: Option<u32>,
-    pub(crate) tokens_max: usize,
+    /// What it is filled up to.
+    pub(crate) fill_tokens: usize,
     sequences_max: usize,
 }
 
@@ -61,7 +66,7 @@ impl Pass {
             parts: Vec::with_capacity(sequences),
             jobs: Vec::with_capacity(sequences),
             gathering: None,
-            tokens_max: tokens,
+            fill_tokens: FILL_TOKENS.min(tokens),
             sequences_max: sequences,
         }
     }

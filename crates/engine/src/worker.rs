@@ -237,7 +237,8 @@ impl Worker {
         });
     }
 
-    /// Fills the pass from the line: up to half of it from the job that came first, the rest from those that have least left.
+    /// Fills the pass from the line: half of it from the job that came first unless that had more than its half before, the rest from those that have least
+    /// left.
     fn gather(&mut self) {
         self.pass.clear();
         let engine = Arc::clone(&self.engine);
@@ -246,9 +247,11 @@ impl Worker {
         let Some(oldest) = lines.ready.oldest() else {
             return;
         };
-        self.take(&mut lines, oldest, self.pass.tokens_max / 2);
+        if lines.ready.oldest_is_due() {
+            self.take(&mut lines, oldest, self.pass.fill_tokens / 2);
+        }
         while let Some(shortest) = lines.ready.shortest() {
-            if !self.take(&mut lines, shortest, self.pass.tokens_max) {
+            if !self.take(&mut lines, shortest, self.pass.fill_tokens) {
                 break;
             }
         }
