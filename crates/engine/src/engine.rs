@@ -246,6 +246,11 @@ impl Engine {
         Worker::new(Arc::clone(self), index)
     }
 
+    /// Workers that were made, at least one.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers_made.load(Ordering::Relaxed).max(1)
+    }
+
     /// Opens a worker's crew for the time of a pass, and wakes who may help.
     pub(crate) fn muster(&self, index: usize) -> Mustered<'_> {
         // A worker beyond those that were planned works alone.

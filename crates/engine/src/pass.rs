@@ -14,13 +14,23 @@ use crate::work::Work;
 /// A sequence has at least so many tokens worth counting on: the table of a pass is sized by it.
 const SEQUENCE_TOKENS_MIN: usize = 4;
 
-/// What a pass is filled up to; a longer sequence has one to itself. Products of so many rows run at 96% (f32) to 100% (8 bits) of what those of 512 rows
-/// reach, and whoever shares a pass waits for all of it.
-const FILL_TOKENS: usize = 64;
+/// What a pass is filled up to when little waits; a longer sequence has one to itself. Products of so many rows run at 96% (f32) to 100% (8 bits) of what
+/// those of 512 rows reach, and whoever shares a pass waits for all of it.
+const FILL_TOKENS_MIN: usize = 64;
+
+/// What a pass is filled up to at most: with more, products gain nothing, and turns are rare enough.
+const FILL_TOKENS_MAX: usize = 256;
 
 /// The most sequences in one pass.
 pub(crate) fn sequences_max(limits: &Limits) -> usize {
     limits.batch_tokens_max.div_ceil(SEQUENCE_TOKENS_MIN)
+}
+
+/// The tokens up to which sequences share a pass when so many wait for so many workers: half of a worker's share, so that a long line, where everybody waits
+/// anyhow, is worked off in fewer turns.
+pub(crate) fn fill_tokens(waiting: usize, workers: usize, tokens_max: usize) -> usize {
+    let half_share = waiting / (2 * workers);
+    half_share.clamp(FILL_TOKENS_MIN, FILL_TOKENS_MAX).min(tokens_max)
 }
 
 /// Bytes of the tables of one worker.
@@ -51,8 +61,7 @@ pub(crate) struct Pass {
     pub(crate) jobs: Vec<u32>,
     /// The job that is being gathered, for whoever must give an account of a panic.
     pub(crate) gathering: Option<u32>,
-    /// What it is filled up to.
-    pub(crate) fill_tokens: usize,
+    pub(crate) tokens_max: usize,
     sequences_max: usize,
 }
 
@@ -66,7 +75,7 @@ impl Pass {
             parts: Vec::with_capacity(sequences),
             jobs: Vec::with_capacity(sequences),
             gathering: None,
-            fill_tokens: FILL_TOKENS.min(tokens),
+            tokens_max: tokens,
             sequences_max: sequences,
         }
     }
@@ -153,5 +162,17 @@ impl Pass {
         part.rows = start..self.ids.len();
         debug_assert_eq!(part.rows.len(), window.len);
         self.parts.push(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fill_tokens;
+
+    #[test]
+    fn a_pass_grows_with_the_line() {
+        let filled = [0, 200, 400, 9000].map(|waiting| fill_tokens(waiting, 2, 512));
+        assert_eq!(filled, [64, 64, 100, 256]);
+        assert_eq!(fill_tokens(9000, 1, 32), 32);
     }
 }

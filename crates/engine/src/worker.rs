@@ -16,7 +16,7 @@ use crate::engine::{Engine, content};
 use crate::error::{JobError, StartError};
 use crate::heads::{self, Staging};
 use crate::inputs::Input;
-use crate::pass::Pass;
+use crate::pass::{self, Pass};
 use crate::queue::{Lines, Next};
 use crate::request::{Span, Tasks};
 use crate::text_stage;
@@ -247,11 +247,12 @@ impl Worker {
         let Some(oldest) = lines.ready.oldest() else {
             return;
         };
+        let fill_tokens = pass::fill_tokens(lines.ready.size(), engine.workers(), self.pass.tokens_max);
         if lines.ready.oldest_is_due() {
-            self.take(&mut lines, oldest, self.pass.fill_tokens / 2);
+            self.take(&mut lines, oldest, fill_tokens / 2);
         }
         while let Some(shortest) = lines.ready.shortest() {
-            if !self.take(&mut lines, shortest, self.pass.fill_tokens) {
+            if !self.take(&mut lines, shortest, fill_tokens) {
                 break;
             }
         }
