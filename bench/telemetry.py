@@ -1,20 +1,25 @@
 """Telemetry under load: what is exported, dropped and lost, and what it costs the server, with collectors that are well, slow, refusing and gone.
 
     python3 -m venv venv && venv/bin/pip install opentelemetry-proto grpcio prometheus_client
-    venv/bin/python bench/telemetry.py target/release/plimsoll [--rate 1700] [--seconds 10] [--full]
+    venv/bin/python bench/telemetry.py target/release/plimsoll [--rate 1700] [--seconds 10] [--rounds 1] [--full]
 
 Each case starts the server anew and asks /tokenize at a steady rate over 16 connections (--full: as fast as they go). The collector decodes what it gets with OpenTelemetry's own
 Python messages and counts spans by id. /metrics is read with Prometheus' own parser. Lost are spans that the server counts as exported and the collector has not seen.
+
+With --rounds the cases take turns, each round in another order, and a table of medians with the least and the most ends the run.
 """
 
 import argparse
 import http.server
 import json
 import multiprocessing
+import os
 import pathlib
+import random
 import re
 import signal
 import socket
+import statistics
 import subprocess
 import threading
 import time
@@ -143,6 +148,12 @@ def peak_kib(pid):
     return int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
 
 
+def cpu_us(pid):
+    """Processor time that a process has used."""
+    user, system = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) * 1e6 / os.sysconf("SC_CLK_TCK")
+
+
 def measure(options, name, flags, seen):
     command = [options.plimsoll, "serve", "--hostname", "localhost", "--port", "0", "--memory-limit", options.memory_limit]
     with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True) as server:
@@ -155,9 +166,11 @@ def measure(options, name, flags, seen):
             multiprocessing.Process(target=ask, args=(CONNECTIONS // PROCESSES, port, rate, options.seconds, results))
             for _ in range(PROCESSES)
         ]
+        before_us = cpu_us(server.pid)
         [worker.start() for worker in workers]
         told = [results.get() for _ in workers]
         [worker.join() for worker in workers]
+        used_us = cpu_us(server.pid) - before_us
         metrics = scrape(port)
         peak = peak_kib(server.pid)
         waiting = lambda: scrape(port).get(("plimsoll_otlp_waiting_requests",), 0)
@@ -179,6 +192,7 @@ def measure(options, name, flags, seen):
         "not_200": sum(others for _, others in told),
         "p50_us": round(quantile(0.5)),
         "p99_us": round(quantile(0.99)),
+        "cpu_us": round(used_us / len(latencies)),
         "peak_resident_kib": peak,
         "heap_live_kib": round(metrics[("plimsoll_heap_live_bytes",)] / 1024),
         "spans_recorded": int(after.get(("plimsoll_otlp_spans_recorded_total",), 0)),
@@ -194,6 +208,23 @@ def measure(options, name, flags, seen):
         row["largest_batch"] = seen.batch_max
         row["metrics"] = len(seen.metrics)
     print(json.dumps(row), flush=True)
+    return row
+
+
+def show(rows):
+    """Medians of the rounds, the least and the most behind them."""
+    columns = ["requests_per_s", "p50_us", "p99_us", "cpu_us", "peak_resident_kib"]
+    print("\n| case |", " | ".join(columns), "| spans recorded | exported | dropped | lost |")
+    print("|---|" + "---|" * (len(columns) + 4))
+    for name in dict.fromkeys(row["case"] for row in rows):
+        mine = [row for row in rows if row["case"] == name]
+        cells = []
+        for column in columns:
+            values = sorted(row[column] for row in mine)
+            cells.append(f"{statistics.median(values):,.0f} ({values[0]:,} to {values[-1]:,})")
+        dropped = sum(sum(row["dropped"].values()) for row in mine)
+        sums = [sum(row["spans_recorded"] for row in mine), sum(row["exported"] for row in mine), dropped, sum(row.get("lost", 0) for row in mine)]
+        print(f"| {name} |", " | ".join([*cells, *(f"{value:,}" for value in sums)]), "|")
 
 
 def main():
@@ -202,23 +233,27 @@ def main():
     parser.add_argument("--rate", type=float, default=1700, help="requests a second; each has six spans")
     parser.add_argument("--full", action="store_true", help="as fast as the connections go")
     parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--memory-limit", default="256MiB")
-    parser.add_argument("--only", help="cases whose name has this in it")
+    parser.add_argument("--only", nargs="+", default=[""], help="cases whose name has one of these in it")
     options = parser.parse_args()
     cases = [("off", None, None), ("off, access log", None, None)]
     cases += [(f"{health}, {protocol}", health, protocol) for health in ("well", "slow", "refusing", "gone") for protocol in ("grpc", "http/protobuf")]
-    for name, health, protocol in cases:
-        if options.only and options.only not in name:
-            continue
-        seen, stop, flags = None, None, ["--access-log"] if "log" in name else []
-        if health:
-            seen = Seen()
-            start = grpc_collector if protocol == "grpc" else http_collector
-            port, stop = (9, None) if health == "gone" else start(seen, health)
-            flags = ["--otlp-endpoint", f"http://127.0.0.1:{port}", "--otlp-protocol", protocol]
-        measure(options, name, flags, seen)
-        if stop:
-            stop()
+    cases = [case for case in cases if any(part in case[0] for part in options.only)]
+    rows = []
+    for number in range(options.rounds):
+        for name, health, protocol in random.Random(number).sample(cases, len(cases)) if number else cases:
+            seen, stop, flags = None, None, ["--access-log"] if "log" in name else []
+            if health:
+                seen = Seen()
+                start = grpc_collector if protocol == "grpc" else http_collector
+                port, stop = (9, None) if health == "gone" else start(seen, health)
+                flags = ["--otlp-endpoint", f"http://127.0.0.1:{port}", "--otlp-protocol", protocol]
+            rows.append(measure(options, name, flags, seen))
+            if stop:
+                stop()
+    if options.rounds > 1:
+        show(rows)
 
 
 if __name__ == "__main__":

@@ -167,6 +167,44 @@ fn a_client_that_opens_no_window_is_closed() {
 }
 
 #[test]
+fn a_drain_does_not_wait_for_clients_that_say_nothing() {
+    let net = NetSettings {
+        write_stall: Duration::from_millis(100),
+        header_timeout: Duration::from_secs(600),
+        drain_timeout: Duration::from_secs(60),
+        ..NetSettings::default()
+    };
+    let mut server = Server::with(&[], Settings::default(), net, None);
+    // One that neither asks nor says goodbye, and one that takes nothing of what it asked for.
+    let mut mute = Connection::new(&server);
+    mute.receive();
+    let mut deaf = Connection::without_windows(&server);
+    deaf.post(1, "/embed_all", r#"{"inputs": "a"}"#);
+    while deaf.receive().0 != HEADERS {}
+    server.begin_stop();
+    assert!(
+        server.stop(),
+        "all connections ended before the drain's own limit"
+    );
+}
+
+#[test]
+fn a_drain_waits_for_clients_that_read_on() {
+    let mut server = Server::start(&[]);
+    let mut connection = Connection::new(&server);
+    let long = serde_json::json!({"inputs": "北京大学 ".repeat(50)}).to_string();
+    connection.post(1, "/embed_all", &long);
+    while connection.receive().0 != HEADERS {}
+    server.begin_stop();
+    while !server.app.is_draining() {
+        std::thread::yield_now();
+    }
+    assert!(connection.body(1).ends_with(b"]]]"), "the whole answer");
+    drop(connection);
+    assert!(server.stop());
+}
+
+#[test]
 fn pages_that_nobody_takes_are_few() {
     let server = Server::start(&[]);
     let mut connection = Connection::without_windows(&server);

@@ -37,7 +37,8 @@ pub(super) fn builder(settings: &NetSettings) -> Builder<TokioExecutor> {
     builder
 }
 
-/// Serves a connection to its end, or to the end of what is under way once `drain` turns true.
+/// Serves a connection to its end, or to the end of what is under way once `drain` turns true; then, a client that does not take its answer, or does not say goodbye, is not
+/// waited for longer than [`NetSettings::write_stall`].
 pub(super) async fn run(
     builder: Arc<Builder<TokioExecutor>>,
     router: Router,
@@ -56,7 +57,10 @@ pub(super) async fn run(
         () = place.stalled(2 * settings.write_stall) => {}
         () = async { drop(drain.wait_for(|drain| *drain).await) } => {
             connection.as_mut().graceful_shutdown();
-            let _ended = connection.await;
+            tokio::select! {
+                _ = connection => {}
+                () = place.silent(settings.write_stall) => {}
+            }
         }
     }
 }

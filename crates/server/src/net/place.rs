@@ -94,6 +94,13 @@ impl Roster {
 }
 
 impl Connection {
+    /// Since when the client has left the next piece of an answer, [`SERVERS_TURN`] where it is for the server to give it.
+    fn oldest_piece_ms(&self) -> u64 {
+        let pieces = self.answers();
+        let since_ms = pieces.iter().map(|taking| taking.0.load(SeqCst));
+        since_ms.min().unwrap_or(SERVERS_TURN)
+    }
+
     fn answers(&self) -> MutexGuard<'_, Vec<Arc<Taking>>> {
         self.answers
             .lock()
@@ -125,16 +132,25 @@ impl Entered {
 
     /// Resolves when the client has not asked for the next piece of an answer for `most`.
     pub(super) async fn stalled(&self, most: Duration) {
+        self.late(most, Connection::oldest_piece_ms).await;
+    }
+
+    /// Resolves when the client has neither taken anything of an answer nor begun a request for `most`.
+    pub(super) async fn silent(&self, most: Duration) {
+        let oldest_ms = |connection: &Connection| match connection.busy.load(SeqCst) {
+            0 => connection.waits_since_ms.load(SeqCst),
+            _ => connection.oldest_piece_ms(),
+        };
+        self.late(most, oldest_ms).await;
+    }
+
+    /// Resolves when what has been waited for `since_ms` has been for `most`.
+    async fn late(&self, most: Duration, since_ms: impl Fn(&Connection) -> u64) {
         let most_ms = most.as_millis() as u64;
         loop {
             sleep(most / 4).await;
-            let now_ms = millis(self.connection.began);
-            let is_late = |taking: &Arc<Taking>| {
-                now_ms
-                    .checked_sub(taking.0.load(SeqCst))
-                    .is_some_and(|ms| ms >= most_ms)
-            };
-            if self.connection.answers().iter().any(is_late) {
+            let waited_ms = millis(self.connection.began).checked_sub(since_ms(&self.connection));
+            if waited_ms.is_some_and(|ms| ms >= most_ms) {
                 return;
             }
         }
