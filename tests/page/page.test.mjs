@@ -128,9 +128,11 @@ test("under load, with a text tried", LIMIT, async (t) => {
 test("while refusing", LIMIT, async (t) => {
   // With so much time nobody is refused for it: bytes are what runs out.
   const server = await running(t, "--memory-limit", "66MiB", "--max-connections", "48", "--request-timeout-ms", "600000", "--queue-ms-max", "200000");
+  const { page, faults, close } = await open(server);
+  await page.waitForFunction(() => document.body.className === "normal");
+  // Only a change is said aloud.
   const load = traffic(server.url, 40, () => ({ text: [text(6), text(6), text(6)] }));
   t.after(() => load.stop());
-  const { page, faults, close } = await open(server);
   await page.waitForFunction(() => document.body.className === "refusing", null, { timeout: 60_000 });
   assert.equal(await page.textContent("#says"), "Refusing. Newcomers are refused until there is room; those inside are answered.");
   await until(() => page.textContent("#refused"), (says) => says !== "0");

@@ -12,7 +12,7 @@ export async function serve(...flags) {
     let said = "";
     child.stderr.on("data", (bytes) => {
       said = (said + bytes).slice(-20_000);
-      const match = said.match(/ on (http:\/\/\S+)/);
+      const match = said.match(/^serving .* on (http:\/\/\S+)/m);
       if (match) found(match[1]);
     });
     child.on("error", failed);

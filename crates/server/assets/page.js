@@ -134,6 +134,8 @@ function bill() {
     const part = bar.appendChild(document.createElement("span"));
     part.style.flexGrow = sum;
     part.title = `${layer}: ${bytes(sum)}`;
+    // A narrow part has no room for its name.
+    if (sum > ship.limit_bytes / 16) part.textContent = layer.replace(/ \(.*/, "");
   }
   bar.append(document.createElement("b"));
   put("bill-says", `${bytes(ship.limit_bytes)} for the whole process, divided at the start. Requests share what is left when all else is paid; cached vectors borrow up to ${bytes(ship.cache_bytes_max)} of it while it is free.`);

@@ -11,7 +11,7 @@ const BUCKETS_MAX: f64 = 300.0;
 const BUCKET_S_LEAST: f64 = 0.1;
 
 /// Everything over time. Times are seconds since 1970.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(super) struct Series {
     /// Where buckets begin.
     pub(super) t: Vec<f64>,
@@ -113,6 +113,13 @@ impl Series {
     /// Requests that were refused.
     pub(super) fn refusals(&self) -> u64 {
         self.reasons.iter().map(|reason| reason.1).sum()
+    }
+
+    /// The most that a counter said.
+    pub(super) fn most(&self, group: &str, name: &str) -> Option<f64> {
+        let is_meant = |counter: &&Counter| counter.group == group && counter.name == name;
+        let counter = self.counters.iter().find(is_meant)?;
+        counter.values.iter().copied().flatten().reduce(f64::max)
     }
 }
 

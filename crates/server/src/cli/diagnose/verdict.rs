@@ -47,8 +47,8 @@ pub(super) fn findings(reading: &Reading, series: &Series) -> Vec<Finding> {
 pub(super) fn bytes(count: u64) -> String {
     match count {
         0..10_240 => format!("{count} B"),
-        10_240..10_485_760 => format!("{:.1} KiB", count as f64 / 1024.0),
-        10_485_760..10_737_418_240 => format!("{:.1} MiB", count as f64 / f64::from(1 << 20)),
+        10_240..1_048_576 => format!("{:.1} KiB", count as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", count as f64 / f64::from(1 << 20)),
         _ => format!("{:.1} GiB", count as f64 / f64::from(1 << 30)),
     }
 }
@@ -94,6 +94,7 @@ fn refusing(reading: &Reading, series: &Series) -> Option<Finding> {
             "because workers cannot keep up with what comes in: {} in line or in work",
             count(working(&state.requests), "request is", "requests are")
         ),
+        _ if is_over(reading, series) => while_it_lasted(reading, series),
         (_, Some(holder)) => format!("because {holder}"),
         (_, None) => "although nothing is inside now".to_owned(),
     };
@@ -123,6 +124,26 @@ fn refusing(reading: &Reading, series: &Series) -> Option<Finding> {
         says: format!("{since}, {because}."),
         evidence,
     })
+}
+
+/// Whether those who held what others would have needed have left: who is inside at the end is not to blame then.
+fn is_over(reading: &Reading, series: &Series) -> bool {
+    let state = &reading.after;
+    let most_bytes = series.most("ledger", "requests").unwrap_or(0.0);
+    state.level != "refusing" && (state.ledger.requests_bytes as f64) < most_bytes / 2.0
+}
+
+fn while_it_lasted(reading: &Reading, series: &Series) -> String {
+    let state = &reading.after;
+    let most = |group, name| series.most(group, name).unwrap_or(0.0) as u64;
+    format!(
+        "while up to {} held up to {} of the {} that requests share; it is over: {} {} now",
+        count(most("requests", "inside"), "request", "requests"),
+        bytes(most("ledger", "requests")),
+        bytes(state.ledger.limit_bytes),
+        count(state.requests_inside, "holds", "hold"),
+        bytes(state.ledger.requests_bytes),
+    )
 }
 
 fn working(requests: &[Request]) -> u64 {
@@ -396,7 +417,66 @@ fn path(what: &str, stack: &Stack<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::super::reading::State;
+    use super::super::series::Counter;
     use super::*;
+    use crate::debug::Profile;
+
+    /// What was read of a server that has refused, with one request in work that holds so much.
+    fn refused(held_bytes: u64) -> Reading {
+        let state = || -> State {
+            serde_json::from_value(json!({
+                "version": "", "model": "", "now_ms": 1000, "unix_ms": 1000, "memory_limit_bytes": 0, "plan": null, "level": "normal", "level_since_ms": null,
+                "ledger": {"limit_bytes": 6 << 20, "requests_bytes": held_bytes}, "requests_inside": 1, "workers": [], "pools": [],
+                "requests": [{"number": 1, "phase": "work", "admitted_ms": 0, "writing_ms": null, "held_bytes": held_bytes, "flushed_bytes": 0, "tasks": []}],
+                "heap": {"live_bytes": 0, "pipeline_allocations": 0, "sealed_allocations": 0}, "reclaim": {"cycles": 0, "worked_ms": 0},
+            }))
+            .unwrap()
+        };
+        Reading {
+            url: String::new(),
+            before: state(),
+            after: state(),
+            events: Vec::new(),
+            cpu: Profile::default(),
+            heap_before: Profile::default(),
+            heap: Profile::default(),
+            pools: Profile::default(),
+            threads: Profile::default(),
+            forbidden: Profile::default(),
+            overhead: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn who_is_inside_at_the_end_is_blamed_only_for_what_is_not_over() {
+        let counter = |group: &str, name: &str, most| Counter {
+            group: group.to_owned(),
+            name: name.to_owned(),
+            values: vec![None, Some(most), Some(1.0)],
+        };
+        let series = Series {
+            reasons: vec![("bytes".to_owned(), 7)],
+            counters: vec![
+                counter("ledger", "requests", f64::from(5 << 20)),
+                counter("requests", "inside", 40.0),
+            ],
+            ..Series::default()
+        };
+        let says = |held_bytes| refusing(&refused(held_bytes), &series).unwrap().says;
+        assert_eq!(
+            says(100 << 10),
+            "Refusing now and then, while up to 40 requests held up to 5.0 MiB of the 6.0 MiB that requests share; it is over: 1 holds 100.0 KiB now."
+        );
+        assert_eq!(
+            says(4 << 20),
+            "Refusing now and then, because 4.0 MiB of the request slots are held by 1 request in work."
+        );
+    }
 
     #[test]
     fn figures_are_for_people() {

@@ -187,7 +187,7 @@
   at('interval').addEventListener('reset', event => { event.preventDefault(); choose(begin, end); });
 
   // Flames.
-  const NOISE = /^(std::(rt|panic|panicking|sys|thread)|core::ops::function|<?core::panic|<alloc::boxed::Box|_*rust_|_*start|main$|_*clone3?$|__libc_start|.*::__rust_begin_short_backtrace|call_once|do_call|catch_unwind|new::thread_start|thread_start|\{closure|\?$)/;
+  const NOISE = /^(\[|<?std::(rt|panic|panicking|sys|thread)|core::ops::function|<?core::panic|<alloc::boxed::Box|_*rust_|_*start|main$|_*clone3?$|__libc_start|.*::__rust_begin_short_backtrace|call_once|do_call|catch_unwind|new::thread_start|thread_start|\{closure|\?$)/;
   // Calls that only pass on what the one above them wants.
   const GLUE = /^(call_once|do_call|catch_unwind|\{closure|core::ops::function|<.* as core::ops::function|std::panic|<core::panic|.*__rust_begin_short_backtrace)/;
   const KINDS = [
@@ -225,6 +225,8 @@
     }
     return root;
   };
+  // Names stand on it.
+  const hue = color => `color-mix(in srgb, ${style(color)}, ${style('--flame-tint')})`;
   const kindOf = (name, depth) => depth <= 1 ? null : KINDS.find(([, match]) => match.test(name));
   const showFlame = () => {
     const root = tree(data[profile]);
@@ -241,7 +243,7 @@
     chart = flame.flamegraph().width(into.clientWidth).cellHeight(21).inverted(true).minFrameSize(2).transitionDuration(matchMedia('(prefers-reduced-motion: reduce)').matches ? 0 : 200)
       .sort((a, b) => b.value - a.value).getName(d => d.depth <= 1 ? d.data.name : short(d.data.name)).setLabelHandler(says)
       .setSearchMatch((d, term) => d.data.name.toLowerCase().includes(term.toLowerCase()))
-      .setColorMapper(d => { if (d.highlight) return style('--bad'); const kind = kindOf(d.data.name, d.depth); return kind ? style(kind[2]) : style('--s0'); })
+      .setColorMapper(d => { if (d.highlight) return style('--bad'); const kind = kindOf(d.data.name, d.depth); return hue(kind ? kind[2] : '--s0'); })
       .onHover(d => { at('frame').textContent = says(d).replace('\n', ': '); });
     flame.select(into).datum(root).call(chart);
     if (at('search').value) chart.search(at('search').value);
@@ -280,7 +282,7 @@
   });
   const showKeys = () => at('keys').replaceChildren(...KINDS.map(([name, , color]) => {
     const item = element('li'), dot = item.appendChild(element('i'));
-    dot.style.background = style(color);
+    dot.style.background = hue(color);
     item.append(name);
     return item;
   }));
