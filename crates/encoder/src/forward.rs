@@ -58,10 +58,19 @@ impl Pieces {
     fn new(config: &Config, format: Format, shape: BatchShape, lanes: usize) -> Pieces {
         let chunk = shape.tokens.min(CHUNK_TOKENS.max(shape.tokens_longest));
         let tile = shape.tokens.min(FEED_FORWARD_ROWS);
-        let tile_words = match format {
+        let (middle, tile_words) = match format {
             // Read where they are.
-            Format::F32 => 0,
-            _ => encoded_words(format, config.hidden.max(config.intermediate), tile),
+            Format::F32 => (tile * config.intermediate, 0),
+            // Rounded as they are computed.
+            Format::Bf16 => (
+                0,
+                encoded_words(format, config.hidden, tile) + encoded_words(format, config.intermediate, tile),
+            ),
+            // Quantised once a whole row is there.
+            Format::Int8 => (
+                tile * config.intermediate,
+                encoded_words(format, config.hidden.max(config.intermediate), tile),
+            ),
         };
         let lane = attention_shape(config).scratch_words(shape.tokens_longest);
         Pieces {
@@ -69,7 +78,7 @@ impl Pieces {
             qkv: chunk.saturating_mul(3 * config.hidden),
             chunk: chunk.saturating_mul(encoded_words(format, config.hidden, 1)),
             attention: lane.saturating_mul(lanes),
-            middle: tile * config.intermediate,
+            middle,
             tile: tile_words,
         }
     }
@@ -297,10 +306,24 @@ impl<'m> Pass<'m> {
             ..
         } = *self.config;
         for rows in hidden.chunks_mut(FEED_FORWARD_ROWS * width) {
-            let middle = &mut middle[..rows.len() / width * intermediate];
-            let x = self.encoded(rows, width, words);
-            self.product(&layer.up, x, middle, Epilogue::Activate(activation));
-            let x = self.encoded(middle, intermediate, words);
+            let count = rows.len() / width;
+            let x = if self.format == Format::Bf16 {
+                let (words, middle) = words.split_at_mut(encoded_words(self.format, width, count));
+                let middle = &mut middle[..encoded_words(self.format, intermediate, count)];
+                let (weight, bias) = (
+                    self.store.packed(&layer.up.weight),
+                    self.store.floats(&layer.up.bias),
+                );
+                let x = self.encoded(rows, width, words);
+                self.kernel
+                    .product_bf16(x, weight, Some(bias), middle, activation, self.crew);
+                Rows::encoded(self.format, intermediate, middle)
+            } else {
+                let middle = &mut middle[..count * intermediate];
+                let x = self.encoded(rows, width, words);
+                self.product(&layer.up, x, middle, Epilogue::Activate(activation));
+                self.encoded(middle, intermediate, words)
+            };
             self.product(&layer.down, x, rows, Epilogue::Add);
             self.normalize(&layer.output_norm, rows);
         }

@@ -96,14 +96,11 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Scale and zero of a row of 8-bit numbers; other formats have none.
+    /// Scale and zero of a row of 8-bit numbers.
     #[inline(always)]
-    pub(crate) fn tail(&self, row: usize) -> Option<(f32, f32)> {
-        if self.format != Format::Int8 {
-            return None;
-        }
+    pub(crate) fn tail(&self, row: usize) -> (f32, f32) {
         let tail = &self.words[row * self.stride + self.steps()..][..ROW_TAIL];
-        Some((f32::from_bits(tail[0]), f32::from_bits(tail[1])))
+        (f32::from_bits(tail[0]), f32::from_bits(tail[1]))
     }
 }
 

@@ -185,16 +185,28 @@ impl Kernel {
         epilogue: Epilogue,
         crew: &Crew,
     ) {
-        assert_eq!(
-            (x.format(), x.inputs()),
-            (w.format(), w.inputs()),
-            "format and inputs of X and W"
-        );
+        check_product(x, w, bias);
         assert_eq!(y.len(), x.rows() * w.outputs(), "y");
-        if let Some(bias) = bias {
-            assert_eq!(bias.len(), w.outputs(), "bias");
-        }
         product::product(self.level, x, w, bias, y, epilogue, crew);
+    }
+
+    /// `Y[rows, outputs] = f(X W^T + bias)` as rows of [`Format::Bf16`], which the next product reads: they are rounded while they are in
+    /// the first-level cache, and floats are never written. f is as in [`Epilogue::Activate`].
+    ///
+    /// # Panics
+    /// As [`Kernel::product`]; Y is [`encoded_words`] long.
+    pub fn product_bf16(
+        &self,
+        x: Rows<'_>,
+        w: Packed<'_>,
+        bias: Option<&[f32]>,
+        y: &mut [u32],
+        activation: Activation,
+        crew: &Crew,
+    ) {
+        check_product(x, w, bias);
+        assert_eq!(y.len(), encoded_words(Format::Bf16, w.outputs(), x.rows()), "y");
+        product::product_bf16(self.level, x, w, bias, y, activation, crew);
     }
 
     /// Encodes rows of `width` floats, the next one `stride` floats on, for a product in `format`.
@@ -363,5 +375,16 @@ impl Kernel {
         let whole = width > 0 && !rows.is_empty() && rows.len().is_multiple_of(width);
         assert!(whole, "{} floats in rows of {width}", rows.len());
         self.level.run(Pool { rows, out, join });
+    }
+}
+
+fn check_product(x: Rows<'_>, w: Packed<'_>, bias: Option<&[f32]>) {
+    assert_eq!(
+        (x.format(), x.inputs()),
+        (w.format(), w.inputs()),
+        "format and inputs of X and W"
+    );
+    if let Some(bias) = bias {
+        assert_eq!(bias.len(), w.outputs(), "bias");
     }
 }

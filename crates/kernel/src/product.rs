@@ -10,12 +10,14 @@
 
 use crate::act::{Activation, activate, activate_near};
 use crate::crew::Crew;
-use crate::encode::Rows;
+use crate::encode::{Rows, encode_row};
 use crate::packed::{Format, PANEL, Packed};
 use crate::simd::{Level, Op, Simd};
 
 /// Vectors of outputs in the register tile.
 pub(crate) const TILE_VECTORS: usize = 3;
+/// Rows of the highest tile.
+const TILE_ROWS_MAX: usize = 8;
 /// About this many steps times rows make a chunk worth a claim: a few microseconds.
 const CHUNK_WORK: usize = 4096;
 
@@ -36,6 +38,8 @@ pub(crate) trait Dot: Copy {
     type Acc<S: Simd>: Copy;
     /// A vector of words, as the multiplier takes them.
     type Operand<S: Simd>: Copy;
+    /// Whether rows of x bring a scale and a zero.
+    const QUANTISED: bool = false;
 
     fn zero<S: Simd>(s: S) -> Self::Acc<S>;
     /// Sums that start at a value; a whole one where sums are whole.
@@ -125,6 +129,7 @@ pub(crate) struct Int8Dot;
 impl Dot for Int8Dot {
     type Acc<S: Simd> = S::W;
     type Operand<S: Simd> = S::W;
+    const QUANTISED: bool = true;
 
     #[inline(always)]
     fn zero<S: Simd>(s: S) -> S::W {
@@ -223,15 +228,33 @@ pub(crate) fn tile_rows<S: Simd>(left: usize) -> usize {
     }
 }
 
-/// Y, written in parts by several threads.
+/// Rows of floats, or of words of bf16, written in parts by several threads.
 #[derive(Clone, Copy)]
-struct Output {
-    start: *mut f32,
+struct Output<T> {
+    start: *mut T,
     stride: usize,
 }
 
 // SAFETY: threads write disjoint panels of columns.
-unsafe impl Sync for Output {}
+unsafe impl<T> Sync for Output<T> {}
+
+impl<T> Output<T> {
+    /// From a row and a column on.
+    #[inline(always)]
+    fn at(self, row: usize, column: usize) -> Output<T> {
+        Output {
+            start: self.start.wrapping_add(row * self.stride + column),
+            ..self
+        }
+    }
+}
+
+/// Where a product goes.
+#[derive(Clone, Copy)]
+enum Target {
+    Floats(Output<f32>),
+    Bf16(Output<u32>),
+}
 
 /// See [`crate::Kernel::product`].
 pub(crate) fn product(
@@ -243,11 +266,41 @@ pub(crate) fn product(
     epilogue: Epilogue,
     crew: &Crew,
 ) {
-    let output = Output {
+    let target = Target::Floats(Output {
         start: y.as_mut_ptr(),
         stride: w.outputs(),
-    };
-    let output = &output;
+    });
+    share(level, x, w, bias, target, epilogue, crew);
+}
+
+/// See [`crate::Kernel::product_bf16`].
+pub(crate) fn product_bf16(
+    level: Level,
+    x: Rows<'_>,
+    w: Packed<'_>,
+    bias: Option<&[f32]>,
+    y: &mut [u32],
+    activation: Activation,
+    crew: &Crew,
+) {
+    let target = Target::Bf16(Output {
+        start: y.as_mut_ptr(),
+        stride: Format::Bf16.row_words(w.outputs()),
+    });
+    share(level, x, w, bias, target, Epilogue::Activate(activation), crew);
+}
+
+/// Has the crew do all panels.
+fn share(
+    level: Level,
+    x: Rows<'_>,
+    w: Packed<'_>,
+    bias: Option<&[f32]>,
+    target: Target,
+    epilogue: Epilogue,
+    crew: &Crew,
+) {
+    let target = &target;
     let work = x.rows() * w.steps();
     let together = if crew.lanes() == 1 {
         w.panels()
@@ -261,7 +314,7 @@ pub(crate) fn product(
             w,
             panels,
             bias,
-            y: *output,
+            target: *target,
             epilogue,
         });
     });
@@ -273,7 +326,7 @@ struct Part<'a> {
     w: Packed<'a>,
     panels: core::ops::Range<usize>,
     bias: Option<&'a [f32]>,
-    y: Output,
+    target: Target,
     epilogue: Epilogue,
 }
 
@@ -300,14 +353,14 @@ struct Columns<'a, S: Simd> {
     scales: [S::V; TILE_VECTORS],
     sums: [S::V; TILE_VECTORS],
     x: &'a Rows<'a>,
-    y: Output,
-    add: bool,
 }
 
 impl Part<'_> {
     #[inline(always)]
     fn panels<D: Dot, S: Simd>(&self, s: S) {
         const { assert!(PANEL.is_multiple_of(TILE_VECTORS * S::LANES)) };
+        // A tile that cannot go straight to Y.
+        let mut aside = [0.0; TILE_ROWS_MAX * PANEL];
         for panel in self.panels.clone() {
             let mut offset = 0;
             while offset < PANEL && panel * PANEL + offset < self.w.outputs() {
@@ -316,13 +369,24 @@ impl Part<'_> {
                     words: self.w.panel(panel)[offset..].as_ptr(),
                     stride: PANEL,
                 };
-                let rows = self.x.rows();
                 let mut row = 0;
-                while row < rows {
-                    let height = tile_rows::<S>(rows - row);
-                    by_rows!(height, S, multiply::<D, S>(s, &columns, w, row));
-                    if let Epilogue::Activate(activation) = self.epilogue {
-                        self.activate(s, activation, &columns, row, height);
+                while row < self.x.rows() {
+                    let height = tile_rows::<S>(self.x.rows() - row);
+                    let direct = match self.target {
+                        Target::Floats(y) if columns.count == TILE_VECTORS * S::LANES => {
+                            Some(y.at(row, columns.first))
+                        }
+                        _ => None,
+                    };
+                    let tile = direct.unwrap_or(Output {
+                        start: aside.as_mut_ptr(),
+                        stride: PANEL,
+                    });
+                    let add = direct.is_some() && self.epilogue == Epilogue::Add;
+                    by_rows!(height, S, multiply::<D, S>(s, &columns, w, row, tile, add));
+                    self.activate(s, tile, height);
+                    if direct.is_none() {
+                        self.put(s, &aside, &columns, row, height);
                     }
                     row += height;
                 }
@@ -342,8 +406,6 @@ impl Part<'_> {
             scales: [s.splat(0.0); TILE_VECTORS],
             sums: [s.splat(0.0); TILE_VECTORS],
             x: &self.x,
-            y: self.y,
-            add: self.epilogue == Epilogue::Add,
         };
         for n in 0..TILE_VECTORS {
             let start = n * S::LANES;
@@ -372,45 +434,69 @@ impl Part<'_> {
     }
 
     #[inline(always)]
-    fn activate<S: Simd>(
-        &self,
-        s: S,
-        activation: Activation,
-        columns: &Columns<'_, S>,
-        row: usize,
-        height: usize,
-    ) {
-        for row in row..row + height {
-            // SAFETY: row and columns lie within Y, which `Kernel::product` checked; no other thread touches these columns.
-            let segment = unsafe {
-                core::slice::from_raw_parts_mut(
-                    self.y.start.add(row * self.y.stride + columns.first),
-                    columns.count,
-                )
+    fn activate<S: Simd>(&self, s: S, tile: Output<f32>, height: usize) {
+        let Epilogue::Activate(activation) = self.epilogue else {
+            return;
+        };
+        for row in 0..height {
+            // SAFETY: a row of the tile, which nobody else touches.
+            let xs = unsafe {
+                core::slice::from_raw_parts_mut(tile.start.add(row * tile.stride), TILE_VECTORS * S::LANES)
             };
             match self.w.format() {
-                Format::F32 => activate(s, activation, segment),
-                Format::Bf16 | Format::Int8 => activate_near(s, activation, segment),
+                Format::F32 => activate(s, activation, xs),
+                Format::Bf16 | Format::Int8 => activate_near(s, activation, xs),
+            }
+        }
+    }
+
+    /// A tile that was set aside into Y.
+    #[inline(always)]
+    fn put<S: Simd>(&self, s: S, tile: &[f32], columns: &Columns<'_, S>, row: usize, height: usize) {
+        for (i, from) in tile.chunks_exact(PANEL).take(height).enumerate() {
+            let from = &from[..columns.count];
+            // SAFETY: row and columns lie within Y, which `Kernel::product` or `Kernel::product_bf16` checked; no other thread touches these
+            // columns. In bf16 a tile has an even number of them, all but the last, so that it shares no word with another.
+            unsafe {
+                match self.target {
+                    Target::Floats(y) => {
+                        let y = y.at(row + i, columns.first).start;
+                        let to = core::slice::from_raw_parts_mut(y, columns.count);
+                        match self.epilogue {
+                            Epilogue::Add => to.iter_mut().zip(from).for_each(|(y, x)| *y += x),
+                            _ => to.copy_from_slice(from),
+                        }
+                    }
+                    Target::Bf16(y) => {
+                        let y = y.at(row + i, columns.first / 2).start;
+                        let words = columns.count.div_ceil(2);
+                        encode_row(s, Format::Bf16, from, core::slice::from_raw_parts_mut(y, words));
+                    }
+                }
             }
         }
     }
 }
 
-/// One tile: sums, then scales, bias and residual, into Y.
+/// One tile: sums, then scales, bias and residual, to where the tile goes.
+// Indices, not iterators: both loops must unroll so that the sums stay in registers.
 #[expect(clippy::needless_range_loop)]
 #[inline(always)]
-fn multiply<D: Dot, S: Simd, const M: usize>(s: S, columns: &Columns<'_, S>, w: Strided, row: usize) {
+fn multiply<D: Dot, S: Simd, const M: usize>(
+    s: S,
+    columns: &Columns<'_, S>,
+    w: Strided,
+    row: usize,
+    tile: Output<f32>,
+    add: bool,
+) {
     let x = columns.x.strided(row..row + M);
     let zero = [[D::zero(s); TILE_VECTORS]; M];
     // SAFETY: `strided` checked M rows of x; a panel holds `steps` steps of PANEL words, and the tile ends within PANEL.
     let acc = unsafe { tile_from::<D, S, M, TILE_VECTORS>(s, x, w, columns.x.steps(), zero) };
     for m in 0..M {
-        let tail = columns.x.tail(row + m);
+        let tail = D::QUANTISED.then(|| columns.x.tail(row + m));
         for n in 0..TILE_VECTORS {
-            let start = n * S::LANES;
-            if start >= columns.count {
-                continue;
-            }
             let sum = D::to_floats(s, acc[m][n]);
             let v = match tail {
                 None => s.add(sum, columns.bias[n]),
@@ -420,26 +506,12 @@ fn multiply<D: Dot, S: Simd, const M: usize>(s: S, columns: &Columns<'_, S>, w: 
                     s.fma(sum, s.mul(s.splat(scale), columns.scales[n]), columns.bias[n])
                 }
             };
-            let len = S::LANES.min(columns.count - start);
-            // SAFETY: row + m and the columns up to `count` lie within Y; no other thread touches these columns.
+            // SAFETY: the tile has M rows of whole vectors, which nobody else touches.
             let to = unsafe {
-                let start = columns
-                    .y
-                    .start
-                    .add((row + m) * columns.y.stride + columns.first + start);
-                core::slice::from_raw_parts_mut(start, len)
+                let start = tile.start.add(m * tile.stride + n * S::LANES);
+                core::slice::from_raw_parts_mut(start, S::LANES)
             };
-            if len == S::LANES {
-                let v = if columns.add { s.add(v, s.load(to)) } else { v };
-                s.store(v, to);
-            } else {
-                let v = if columns.add {
-                    s.add(v, s.load_short(to))
-                } else {
-                    v
-                };
-                s.store_short(v, to);
-            }
+            s.store(if add { s.add(v, s.load(to)) } else { v }, to);
         }
     }
 }

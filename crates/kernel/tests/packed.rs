@@ -37,6 +37,15 @@ impl Case {
     }
 
     fn run(&self, kernel: Kernel, epilogue: Epilogue, crew: &Crew) -> Vec<f32> {
+        let mut y = self.before.clone();
+        self.operands(kernel, |x, w| {
+            kernel.product(x, w, Some(&self.bias), &mut y, epilogue, crew);
+        });
+        y
+    }
+
+    /// Calls `product` with X and W, encoded and packed.
+    fn operands(&self, kernel: Kernel, product: impl FnOnce(Rows<'_>, Packed<'_>)) {
         let LinearShape {
             rows,
             inputs,
@@ -55,14 +64,11 @@ impl Case {
             &mut words,
         );
         let mut x = vec![u32::MAX; encoded_words(self.format, inputs, rows)];
-        kernel.encode(self.format, &self.x, inputs, inputs, &mut x, crew);
-        let mut y = self.before.clone();
-        let (x, w) = (
+        kernel.encode(self.format, &self.x, inputs, inputs, &mut x, &Crew::alone());
+        product(
             Rows::encoded(self.format, inputs, &x),
             Packed::new(self.format, inputs, outputs, &words),
         );
-        kernel.product(x, w, Some(&self.bias), &mut y, epilogue, crew);
-        y
     }
 
     /// The result in double precision, of what the format leaves of the operands.
@@ -119,6 +125,27 @@ fn epilogues_at_the_size_of_a_model() {
         for format in FORMATS {
             for epilogue in epilogues {
                 Case::new(format, 37, 384, 312).check(kernel, epilogue);
+            }
+        }
+    }
+}
+
+/// Bit for bit: what the next product reads does not depend on where floats were rounded.
+#[test]
+fn a_product_in_bf16_is_a_product_that_is_encoded() {
+    let activation = Activation::Gelu;
+    for kernel in kernels() {
+        for format in FORMATS {
+            for (rows, outputs) in [(1, 1), (3, 23), (8, 48), (9, 49), (23, 97), (37, 312)] {
+                let case = Case::new(format, rows, 70, outputs);
+                let y = case.run(kernel, Epilogue::Activate(activation), &Crew::alone());
+                let mut want = vec![0; encoded_words(Format::Bf16, outputs, rows)];
+                let mut got = vec![u32::MAX; want.len()];
+                kernel.encode(Format::Bf16, &y, outputs, outputs, &mut want, &Crew::alone());
+                case.operands(kernel, |x, w| {
+                    kernel.product_bf16(x, w, Some(&case.bias), &mut got, activation, &Crew::alone());
+                });
+                assert_eq!(got, want, "{} {format:?} {rows}x{outputs}", kernel.isa().name());
             }
         }
     }
