@@ -16,81 +16,84 @@ pub enum Activation {
     Tanh,
 }
 
-/// Applies `activation` in place.
-#[inline(always)]
-pub(crate) fn activate<S: Simd>(s: S, activation: Activation, xs: &mut [f32]) {
-    match activation {
-        Activation::Gelu => map::<S, GeluFn>(s, xs),
-        Activation::GeluTanh => map::<S, GeluTanhFn>(s, xs),
-        Activation::Relu => map::<S, ReluFn>(s, xs),
-        Activation::Tanh => map::<S, TanhFn>(s, xs),
-    }
-}
-
-/// The same within the precision of bf16 and 8-bit products: [`Activation::Gelu`] has an absolute error below 5e-4 here.
-#[inline(always)]
-pub(crate) fn activate_near<S: Simd>(s: S, activation: Activation, xs: &mut [f32]) {
-    match activation {
-        Activation::Gelu => map::<S, NearGeluFn>(s, xs),
-        exact => activate(s, exact, xs),
-    }
-}
-
 /// A function of one vector: a type, because a closure would not be compiled with the caller's CPU features.
-trait Map {
-    fn apply<S: Simd>(s: S, x: S::V) -> S::V;
+pub(crate) trait Function {
+    fn of<S: Simd>(s: S, x: S::V) -> S::V;
+}
+
+/// What is done with an activation once it is known which.
+pub(crate) trait Apply {
+    fn apply<S: Simd, F: Function>(self, s: S);
+}
+
+/// Has `work` done with the function: exactly, or near enough for bf16 and 8-bit products, where [`Activation::Gelu`] has an absolute
+/// error below 5e-4.
+#[inline(always)]
+pub(crate) fn apply<S: Simd, A: Apply>(s: S, activation: Activation, near: bool, work: A) {
+    match activation {
+        Activation::Gelu if near => work.apply::<S, NearGeluFn>(s),
+        Activation::Gelu => work.apply::<S, GeluFn>(s),
+        Activation::GeluTanh => work.apply::<S, GeluTanhFn>(s),
+        Activation::Relu => work.apply::<S, ReluFn>(s),
+        Activation::Tanh => work.apply::<S, TanhFn>(s),
+    }
 }
 
 struct GeluFn;
-impl Map for GeluFn {
+impl Function for GeluFn {
     #[inline(always)]
-    fn apply<S: Simd>(s: S, x: S::V) -> S::V {
+    fn of<S: Simd>(s: S, x: S::V) -> S::V {
         math::gelu(s, x)
     }
 }
 
 struct NearGeluFn;
-impl Map for NearGeluFn {
+impl Function for NearGeluFn {
     #[inline(always)]
-    fn apply<S: Simd>(s: S, x: S::V) -> S::V {
+    fn of<S: Simd>(s: S, x: S::V) -> S::V {
         math::gelu_near(s, x)
     }
 }
 
 struct GeluTanhFn;
-impl Map for GeluTanhFn {
+impl Function for GeluTanhFn {
     #[inline(always)]
-    fn apply<S: Simd>(s: S, x: S::V) -> S::V {
+    fn of<S: Simd>(s: S, x: S::V) -> S::V {
         math::gelu_tanh(s, x)
     }
 }
 
 struct ReluFn;
-impl Map for ReluFn {
+impl Function for ReluFn {
     #[inline(always)]
-    fn apply<S: Simd>(s: S, x: S::V) -> S::V {
+    fn of<S: Simd>(s: S, x: S::V) -> S::V {
         s.max(s.splat(0.0), x)
     }
 }
 
 struct TanhFn;
-impl Map for TanhFn {
+impl Function for TanhFn {
     #[inline(always)]
-    fn apply<S: Simd>(s: S, x: S::V) -> S::V {
+    fn of<S: Simd>(s: S, x: S::V) -> S::V {
         math::tanh(s, x)
     }
 }
 
-#[inline(always)]
-fn map<S: Simd, F: Map>(s: S, xs: &mut [f32]) {
-    let mut chunks = xs.chunks_exact_mut(S::LANES);
-    for chunk in &mut chunks {
-        let v = F::apply(s, s.load(chunk));
-        s.store(v, chunk);
+/// Floats, in place.
+pub(crate) struct InPlace<'a>(pub(crate) &'a mut [f32]);
+
+impl Apply for InPlace<'_> {
+    #[inline(always)]
+    fn apply<S: Simd, F: Function>(self, s: S) {
+        let mut chunks = self.0.chunks_exact_mut(S::LANES);
+        for chunk in &mut chunks {
+            let v = F::of(s, s.load(chunk));
+            s.store(v, chunk);
+        }
+        let rest = chunks.into_remainder();
+        let v = F::of(s, s.load_short(rest));
+        s.store_short(v, rest);
     }
-    let rest = chunks.into_remainder();
-    let v = F::apply(s, s.load_short(rest));
-    s.store_short(v, rest);
 }
 
 /// See [`crate::Kernel::activate`].
@@ -103,7 +106,7 @@ impl Op for Activate<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        activate(s, self.activation, self.xs);
+        apply(s, self.activation, false, InPlace(self.xs));
     }
 }
 

@@ -6,7 +6,7 @@
 //! reduction, a tenth of the work at 384 inputs. Rows of W are taken in panels that stay in the first-level cache while all
 //! rows of x pass by.
 
-use crate::act::activate;
+use crate::act::{InPlace, apply};
 use crate::product::Epilogue;
 use crate::simd::{Op, Simd};
 
@@ -68,7 +68,7 @@ impl Op for Linear<'_> {
                 first = past;
             }
             if let Epilogue::Activate(activation) = self.epilogue {
-                activate(s, activation, y);
+                apply(s, activation, false, InPlace(y));
             }
             row = block.end;
         }

@@ -8,7 +8,7 @@
 //! A panel of weights stays in the first- or second-level cache while all rows of x pass by. Threads share a product by
 //! panels: each reads its own weights only.
 
-use crate::act::{Activation, activate, activate_near};
+use crate::act::{Activation, Apply, Function, apply};
 use crate::crew::Crew;
 use crate::encode::{Rows, encode_row};
 use crate::packed::{Format, PANEL, Packed};
@@ -249,11 +249,11 @@ impl<T> Output<T> {
     }
 }
 
-/// Where a product goes.
+/// Where a product goes, and what happens to it on its way.
 #[derive(Clone, Copy)]
 enum Target {
-    Floats(Output<f32>),
-    Bf16(Output<u32>),
+    Floats(Output<f32>, Epilogue),
+    Bf16(Output<u32>, Activation),
 }
 
 /// See [`crate::Kernel::product`].
@@ -266,11 +266,11 @@ pub(crate) fn product(
     epilogue: Epilogue,
     crew: &Crew,
 ) {
-    let target = Target::Floats(Output {
+    let y = Output {
         start: y.as_mut_ptr(),
         stride: w.outputs(),
-    });
-    share(level, x, w, bias, target, epilogue, crew);
+    };
+    share(level, x, w, bias, Target::Floats(y, epilogue), crew);
 }
 
 /// See [`crate::Kernel::product_bf16`].
@@ -283,23 +283,15 @@ pub(crate) fn product_bf16(
     activation: Activation,
     crew: &Crew,
 ) {
-    let target = Target::Bf16(Output {
+    let y = Output {
         start: y.as_mut_ptr(),
         stride: Format::Bf16.row_words(w.outputs()),
-    });
-    share(level, x, w, bias, target, Epilogue::Activate(activation), crew);
+    };
+    share(level, x, w, bias, Target::Bf16(y, activation), crew);
 }
 
 /// Has the crew do all panels.
-fn share(
-    level: Level,
-    x: Rows<'_>,
-    w: Packed<'_>,
-    bias: Option<&[f32]>,
-    target: Target,
-    epilogue: Epilogue,
-    crew: &Crew,
-) {
+fn share(level: Level, x: Rows<'_>, w: Packed<'_>, bias: Option<&[f32]>, target: Target, crew: &Crew) {
     let target = &target;
     let work = x.rows() * w.steps();
     let together = if crew.lanes() == 1 {
@@ -315,7 +307,6 @@ fn share(
             panels,
             bias,
             target: *target,
-            epilogue,
         });
     });
 }
@@ -327,7 +318,6 @@ struct Part<'a> {
     panels: core::ops::Range<usize>,
     bias: Option<&'a [f32]>,
     target: Target,
-    epilogue: Epilogue,
 }
 
 impl Op for Part<'_> {
@@ -372,21 +362,28 @@ impl Part<'_> {
                 let mut row = 0;
                 while row < self.x.rows() {
                     let height = tile_rows::<S>(self.x.rows() - row);
-                    let direct = match self.target {
-                        Target::Floats(y) if columns.count == TILE_VECTORS * S::LANES => {
-                            Some(y.at(row, columns.first))
-                        }
-                        _ => None,
-                    };
-                    let tile = direct.unwrap_or(Output {
+                    let whole = columns.count == TILE_VECTORS * S::LANES;
+                    let aside = Output {
                         start: aside.as_mut_ptr(),
                         stride: PANEL,
-                    });
-                    let add = direct.is_some() && self.epilogue == Epilogue::Add;
-                    by_rows!(height, S, multiply::<D, S>(s, &columns, w, row, tile, add));
-                    self.activate(s, tile, height);
-                    if direct.is_none() {
-                        self.put(s, &aside, &columns, row, height);
+                    };
+                    let (floats, bf16) = match self.target {
+                        Target::Floats(y, _) if whole => (y.at(row, columns.first), None),
+                        Target::Bf16(y, _) if whole => (aside, Some(y.at(row, columns.first / 2))),
+                        _ => (aside, None),
+                    };
+                    let (add, activation) = match self.target {
+                        Target::Floats(_, Epilogue::Store) => (false, None),
+                        Target::Floats(_, Epilogue::Add) => (whole, None),
+                        Target::Floats(_, Epilogue::Activate(f)) | Target::Bf16(_, f) => (false, Some(f)),
+                    };
+                    by_rows!(height, S, multiply::<D, S>(s, &columns, w, row, floats, add));
+                    if let Some(activation) = activation {
+                        let tile = Tile { height, floats, bf16 };
+                        apply(s, activation, self.w.format() != Format::F32, tile);
+                    }
+                    if !whole {
+                        self.put(s, aside, &columns, row, height);
                     }
                     row += height;
                 }
@@ -433,44 +430,67 @@ impl Part<'_> {
         columns
     }
 
+    /// A tile that is wider than what is left of Y, from aside into Y.
     #[inline(always)]
-    fn activate<S: Simd>(&self, s: S, tile: Output<f32>, height: usize) {
-        let Epilogue::Activate(activation) = self.epilogue else {
-            return;
-        };
-        for row in 0..height {
-            // SAFETY: a row of the tile, which nobody else touches.
-            let xs = unsafe {
-                core::slice::from_raw_parts_mut(tile.start.add(row * tile.stride), TILE_VECTORS * S::LANES)
-            };
-            match self.w.format() {
-                Format::F32 => activate(s, activation, xs),
-                Format::Bf16 | Format::Int8 => activate_near(s, activation, xs),
-            }
-        }
-    }
-
-    /// A tile that was set aside into Y.
-    #[inline(always)]
-    fn put<S: Simd>(&self, s: S, tile: &[f32], columns: &Columns<'_, S>, row: usize, height: usize) {
-        for (i, from) in tile.chunks_exact(PANEL).take(height).enumerate() {
-            let from = &from[..columns.count];
-            // SAFETY: row and columns lie within Y, which `Kernel::product` or `Kernel::product_bf16` checked; no other thread touches these
-            // columns. In bf16 a tile has an even number of them, all but the last, so that it shares no word with another.
+    fn put<S: Simd>(&self, s: S, aside: Output<f32>, columns: &Columns<'_, S>, row: usize, height: usize) {
+        let count = columns.count;
+        for i in 0..height {
+            // SAFETY: row and columns lie within Y, which `Kernel::product` or `Kernel::product_bf16` checked; no other thread touches them. All
+            // tiles before have an even number of columns, so that none shares a word of bf16 with this one.
             unsafe {
+                let from = core::slice::from_raw_parts(aside.at(i, 0).start, count);
                 match self.target {
-                    Target::Floats(y) => {
+                    Target::Floats(y, epilogue) => {
                         let y = y.at(row + i, columns.first).start;
-                        let to = core::slice::from_raw_parts_mut(y, columns.count);
-                        match self.epilogue {
+                        let to = core::slice::from_raw_parts_mut(y, count);
+                        match epilogue {
                             Epilogue::Add => to.iter_mut().zip(from).for_each(|(y, x)| *y += x),
                             _ => to.copy_from_slice(from),
                         }
                     }
-                    Target::Bf16(y) => {
+                    Target::Bf16(y, _) => {
                         let y = y.at(row + i, columns.first / 2).start;
-                        let words = columns.count.div_ceil(2);
-                        encode_row(s, Format::Bf16, from, core::slice::from_raw_parts_mut(y, words));
+                        let to = core::slice::from_raw_parts_mut(y, count.div_ceil(2));
+                        encode_row(s, Format::Bf16, from, to);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A whole tile to be activated: in place, or on its way to bf16.
+struct Tile {
+    height: usize,
+    floats: Output<f32>,
+    bf16: Option<Output<u32>>,
+}
+
+impl Apply for Tile {
+    #[inline(always)]
+    fn apply<S: Simd, F: Function>(self, s: S) {
+        for row in 0..self.height {
+            let floats = self.floats.at(row, 0).start;
+            let mut vectors = [s.splat(0.0); TILE_VECTORS];
+            // SAFETY: a row of whole vectors, in Y as many words of two; nobody else touches them.
+            unsafe {
+                for (n, v) in vectors.iter_mut().enumerate() {
+                    *v = F::of(s, s.load_ptr(floats.add(n * S::LANES)));
+                }
+                let [first, second, third] = vectors;
+                match self.bf16 {
+                    Some(y) => {
+                        let y = y.at(row, 0).start;
+                        s.store_both_bf16(first, second, y);
+                        s.store_bf16(third, y.add(S::LANES));
+                    }
+                    None => {
+                        for (n, v) in vectors.into_iter().enumerate() {
+                            s.store(
+                                v,
+                                core::slice::from_raw_parts_mut(floats.add(n * S::LANES), S::LANES),
+                            );
+                        }
                     }
                 }
             }
