@@ -86,7 +86,9 @@ impl Patient {
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 let app = started.app;
                 let _workers = Workers::start(&app.engine, started.workers, recorder(&app)).unwrap();
-                serve(app, listener, net, async { drop(stopped.await) }).await;
+                serve(app, listener, net, async { drop(stopped.await) })
+                    .await
+                    .unwrap();
             })
         });
         Patient {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use plimsoll_engine::govern::{Marks, Order, PaceConfig};
 use plimsoll_engine::{BillLine, Layers, Tasks};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -258,6 +259,7 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
             eprintln!("diagnosis on http://{local}/debug/");
         }
         if let Some(listener) = scrapes {
+            let listener = TcpListener::from_std(listener)?;
             tokio::spawn(net::scrape(Arc::clone(&app), listener, net));
         }
         if let Some(warm_up) = warm_up {
@@ -273,7 +275,7 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
             Format::Json => log.say(Severity::Info, serving),
         }
         take_short_turns();
-        let finished = net::serve(Arc::clone(&app), listener, net, stop).await;
+        let finished = net::serve(Arc::clone(&app), listener, net, stop).await?;
         drop(threads);
         if let Some(exporter) = exporter {
             exporter.finish().await;

@@ -1,9 +1,8 @@
 //! The listening socket.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
 
 use super::NetSettings;
 
@@ -21,7 +20,7 @@ pub struct ListenError {
     pub source: std::io::Error,
 }
 
-/// Listens; accepted connections inherit the socket's buffer sizes. Needs a Tokio runtime.
+/// Listens, and never blocks; accepted connections inherit the socket's buffer sizes.
 ///
 /// # Errors
 /// [`ListenError`], as when the port is taken.
@@ -34,7 +33,7 @@ pub fn listen(address: SocketAddr, settings: &NetSettings) -> Result<TcpListener
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
-        TcpListener::from_std(socket.into())
+        Ok(socket.into())
     };
     listener().map_err(|source| ListenError { address, source })
 }

@@ -1,23 +1,24 @@
 //! The accept loop and its end.
 
-use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
-use std::pin::pin;
+use std::future::Future;
+use std::io::{self, PipeReader};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto::Builder;
 use plimsoll_engine::Nanos;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::hearing::{Heard, Hearing};
+use super::hearing::{Heard, Hearing, SILENT_MAX};
 use super::place::Roster;
 use super::{NetSettings, connection};
 use crate::app::App;
@@ -31,45 +32,37 @@ const FULL: &[u8] =
 connection: close\r\ncontent-length: 64\r\n\r\n\
 {\"error\":\"all connections are in use\",\"error_type\":\"Overloaded\"}";
 
-/// While all places are taken, newcomers are received in rounds this far apart: by then most have said what they want, and one turn of this thread does for many.
-/// To be woken for each would cost the workers more than the refusal itself; so would a timer, which wakes two threads and is late by up to its whole tick.
+/// While all places are taken, newcomers are received in rounds this far apart: by then most have said what they want, and one turn of this thread does for
+/// many. To be woken for each would cost the workers more than the refusal itself.
 const FULL_ROUND: Duration = Duration::from_millis(1);
+/// How long nobody is received when the system has no descriptor left.
+const NO_DESCRIPTOR_WAIT: Duration = Duration::from_millis(20);
 /// How long a newcomer waits for the place of a connection that is closed for it.
 const EVICTION_WAIT: Duration = Duration::from_millis(50);
 /// On a reserved connection the headers come within this time.
 const RESERVED_HEADER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Serves until `stop`, on a thread that does nothing else, as it naps between rounds of newcomers while all places are taken; then takes no more connections and lets those inside finish, at most [`NetSettings::drain_timeout`] long. Returns
-/// whether all of them did.
+/// Serves until `stop`, then takes no more connections and lets those inside finish, at most [`NetSettings::drain_timeout`] long. Returns whether all of them
+/// did. Until `stop` it blocks its thread, which does nothing else: a connection that is refused never meets the runtime, whose threads would wake for it.
+///
+/// # Errors
+/// When the system has no descriptors for a pipe.
 pub async fn serve(
     app: Arc<App>,
     listener: TcpListener,
     settings: NetSettings,
-    stop: impl Future<Output = ()>,
-) -> bool {
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<bool> {
     let (drain, draining) = watch::channel(false);
     let house = Arc::new(House::new(Arc::clone(&app), settings, draining));
     let governor = tokio::spawn(governor::run(Arc::clone(&app)));
     let page = tokio::spawn(page::run(Arc::clone(&app)));
-    let mut stop = pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut stop => break,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((tcp, _)) = accepted else {
-            // Out of descriptors, or the client is gone already: neither is cured by trying again at once.
-            sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        if house.is_full() {
-            std::thread::sleep(FULL_ROUND);
-        }
-        house.receive(tcp);
-        while let Some((tcp, _)) = at_once(&listener).await {
-            house.receive(tcp);
-        }
-    }
+    let (stopped, stopping) = io::pipe()?;
+    tokio::spawn(async move {
+        stop.await;
+        drop(stopping);
+    });
+    house.receive_until(&listener, &stopped);
     drop(listener);
     app.drain();
     drain.send_replace(true);
@@ -77,16 +70,7 @@ pub async fn serve(
     let ended = timeout(settings.drain_timeout, house.places.acquire_many(all)).await;
     governor.abort();
     page.abort();
-    ended.is_ok()
-}
-
-/// The next connection, if one is there already.
-async fn at_once(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    poll_fn(|cx| match listener.poll_accept(cx) {
-        Poll::Ready(accepted) => Poll::Ready(accepted.ok()),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
+    Ok(ended.is_ok())
 }
 
 /// Where connections find their places.
@@ -131,28 +115,80 @@ impl House {
         self.places.available_permits() == 0
     }
 
-    /// Gives a connection its place: a free one; or, once it has said something, a reserved one for a probe, that of a connection that waits for
-    /// nothing, or none. Whoever can have none is told at once, here: refusing must stay cheap when many come.
-    fn receive(self: &Arc<Self>, tcp: TcpStream) {
+    /// Receives connections until the other end of `stopped` is closed.
+    fn receive_until(self: &Arc<Self>, listener: &TcpListener, stopped: &PipeReader) {
+        let mut silent = Vec::with_capacity(SILENT_MAX);
+        loop {
+            if silent.is_empty() {
+                let mut ready = [
+                    PollFd::new(listener, PollFlags::IN),
+                    PollFd::new(stopped, PollFlags::IN),
+                ];
+                // Interrupted, it has found nothing, and looks again.
+                let _ = poll(&mut ready, None);
+                if !ready[1].revents().is_empty() {
+                    return;
+                }
+            }
+            if self.is_full() {
+                std::thread::sleep(FULL_ROUND);
+            }
+            for tcp in silent.drain(..) {
+                self.receive(tcp).into_iter().for_each(|tcp| self.hear(tcp));
+            }
+            self.receive_all(listener, &mut silent);
+        }
+    }
+
+    /// Receives all that are there. Those who cannot have a place and have not spoken have until the next round, when most of them have.
+    fn receive_all(self: &Arc<Self>, listener: &TcpListener, silent: &mut Vec<std::net::TcpStream>) {
+        while silent.len() < SILENT_MAX {
+            match listener.accept() {
+                Ok((tcp, _)) => silent.extend(self.receive(tcp)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The client is gone already, or there are no descriptors: neither is cured by trying again at once.
+                Err(_) => return std::thread::sleep(NO_DESCRIPTOR_WAIT),
+            }
+        }
+    }
+
+    /// Gives a connection its place: a free one; or, if it has said something, a reserved one for a probe, that of a connection that waits for
+    /// nothing, or none. Whoever can have none is told at once, here: refusing must stay cheap when many come. Returns one that has not spoken.
+    fn receive(self: &Arc<Self>, tcp: std::net::TcpStream) -> Option<std::net::TcpStream> {
         let now = self.app.engine.now();
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        if let Ok(place) = place {
-            tokio::spawn(Arc::clone(self).serve(tcp, place));
-            return;
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            self.hand_over(tcp, |house, tcp| house.serve(tcp, place));
+            return None;
         }
         match Heard::already(&tcp) {
             Some(Heard::Other) if self.roster.evict(self.settings.evict_after) => {
-                tokio::spawn(Arc::clone(self).take_place(tcp));
+                self.hand_over(tcp, House::take_place);
             }
             Some(Heard::Other | Heard::Nothing) => self.refuse(&tcp, now),
-            Some(Heard::Probe) => drop(tokio::spawn(Arc::clone(self).answer(Heard::Probe, tcp))),
-            None => {
-                let (house, turn) = (Arc::clone(self), self.hearing.enter());
-                tokio::spawn(async move {
-                    let heard = turn.hear(&tcp).await;
-                    house.answer(heard, tcp).await;
-                });
-            }
+            Some(Heard::Probe) => self.hand_over(tcp, |house, tcp| house.answer(Heard::Probe, tcp)),
+            None => return Some(tcp),
+        }
+        None
+    }
+
+    /// Waits for what a connection says first.
+    fn hear(self: &Arc<Self>, tcp: std::net::TcpStream) {
+        let turn = self.hearing.enter();
+        self.hand_over(tcp, |house, tcp| async move {
+            let heard = turn.hear(&tcp).await;
+            house.answer(heard, tcp).await;
+        });
+    }
+
+    /// Hands a connection to the runtime; one that it cannot take is closed.
+    fn hand_over<F: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        tcp: std::net::TcpStream,
+        then: impl FnOnce(Arc<Self>, TcpStream) -> F,
+    ) {
+        let taken = tcp.set_nonblocking(true).and_then(|()| TcpStream::from_std(tcp));
+        if let Ok(tcp) = taken {
+            tokio::spawn(then(Arc::clone(self), tcp));
         }
     }
 
@@ -188,14 +224,14 @@ impl House {
     }
 
     /// Tells a connection, known since `since`, that there is no place for it.
-    fn refuse(&self, tcp: &TcpStream, since: Nanos) {
+    fn refuse(&self, tcp: impl AsFd, since: Nanos) {
         let metrics = &self.app.metrics;
         metrics.connections_refused.fetch_add(1, Relaxed);
         // Fits the empty send buffer of a new socket, or the client is gone.
-        let _ = send(tcp, FULL, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        let _ = send(&tcp, FULL, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         // Closing over bytes that nobody read resets the connection, and the refusal may be lost with it.
         let mut bytes = [0; 4096];
-        while recv(tcp, &mut bytes[..], RecvFlags::DONTWAIT).is_ok_and(|(count, _)| count == bytes.len()) {}
+        while recv(&tcp, &mut bytes[..], RecvFlags::DONTWAIT).is_ok_and(|(count, _)| count == bytes.len()) {}
         metrics.refused(Reason::Connections, Nanos(self.app.engine.now().since(since)));
     }
 
