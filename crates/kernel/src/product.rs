@@ -166,7 +166,8 @@ pub(crate) struct Strided {
     pub(crate) stride: usize,
 }
 
-/// The register tile: `M` rows of x by `N` vectors of outputs, along `steps` words, added to `acc`.
+/// The register tile: `M` rows of x by `N` vectors of outputs, along `steps` words, added to `acc`. What lies `ahead` words behind `w` is
+/// fetched meanwhile.
 ///
 /// # Safety
 /// `x` must be readable for `M` rows of `steps` words, `w` for `steps` steps of `N` vectors.
@@ -178,6 +179,7 @@ pub(crate) unsafe fn tile_from<D: Dot, S: Simd, const M: usize, const N: usize>(
     x: Strided,
     w: Strided,
     steps: usize,
+    ahead: usize,
     mut acc: [[D::Acc<S>; N]; M],
 ) -> [[D::Acc<S>; N]; M] {
     for step in 0..steps {
@@ -187,6 +189,7 @@ pub(crate) unsafe fn tile_from<D: Dot, S: Simd, const M: usize, const N: usize>(
             let mut ws = [D::splat(s, 0); N];
             for n in 0..N {
                 ws[n] = D::load(s, from.add(n * S::LANES));
+                s.prefetch(from.wrapping_add(ahead + n * S::LANES));
             }
             for m in 0..M {
                 let word = D::splat(s, x.words.add(m * x.stride + step).read());
@@ -377,7 +380,14 @@ impl Part<'_> {
                         Target::Floats(_, Epilogue::Add) => (whole, None),
                         Target::Floats(_, Epilogue::Activate(f)) | Target::Bf16(_, f) => (false, Some(f)),
                     };
-                    by_rows!(height, S, multiply::<D, S>(s, &columns, w, row, floats, add));
+                    // The last rows bring the next panel into the second-level cache.
+                    let last = row + height == self.x.rows() && panel + 1 < self.panels.end;
+                    let ahead = if last { self.x.steps() * PANEL } else { 0 };
+                    by_rows!(
+                        height,
+                        S,
+                        multiply::<D, S>(s, &columns, w, ahead, row, floats, add)
+                    );
                     if let Some(activation) = activation {
                         let tile = Tile { height, floats, bf16 };
                         apply(s, activation, self.w.format() != Format::F32, tile);
@@ -506,6 +516,7 @@ fn multiply<D: Dot, S: Simd, const M: usize>(
     s: S,
     columns: &Columns<'_, S>,
     w: Strided,
+    ahead: usize,
     row: usize,
     tile: Output<f32>,
     add: bool,
@@ -513,7 +524,7 @@ fn multiply<D: Dot, S: Simd, const M: usize>(
     let x = columns.x.strided(row..row + M);
     let zero = [[D::zero(s); TILE_VECTORS]; M];
     // SAFETY: `strided` checked M rows of x; a panel holds `steps` steps of PANEL words, and the tile ends within PANEL.
-    let acc = unsafe { tile_from::<D, S, M, TILE_VECTORS>(s, x, w, columns.x.steps(), zero) };
+    let acc = unsafe { tile_from::<D, S, M, TILE_VECTORS>(s, x, w, columns.x.steps(), ahead, zero) };
     for m in 0..M {
         let tail = D::QUANTISED.then(|| columns.x.tail(row + m));
         for n in 0..TILE_VECTORS {

@@ -61,6 +61,9 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `from` must be readable for `LANES` words; it need not be aligned.
     unsafe fn load_words(self, from: *const u32) -> Self::W;
+    /// Has a cache line brought into the second-level cache, if the address is one.
+    #[inline(always)]
+    fn prefetch(self, _from: *const u32) {}
     /// The words as signed numbers, rounded.
     fn words_to_floats(self, words: Self::W) -> Self::V;
     /// `acc + a0 b0 + a1 b1` of the two bf16 of each word.
