@@ -34,7 +34,7 @@ connection: close\r\ncontent-length: 64\r\n\r\n\
 
 /// While all places are taken, newcomers are received in rounds this far apart: by then most have said what they want, and one turn of this thread does for
 /// many. To be woken for each would cost the workers more than the refusal itself.
-const FULL_ROUND: Duration = Duration::from_millis(1);
+const FULL_ROUND: Duration = Duration::from_micros(500);
 /// How long nobody is received when the system has no descriptor left.
 const NO_DESCRIPTOR_WAIT: Duration = Duration::from_millis(20);
 /// How long a newcomer waits for the place of a connection that is closed for it.
