@@ -21,12 +21,6 @@ pub fn text(rng: &mut Rng, tokens: usize) -> String {
     text
 }
 
-/// Text of about so many tokens, from the least to the most.
-pub fn text_between(rng: &mut Rng, (least, most): (usize, usize)) -> String {
-    let tokens = least + rng.below(most - least + 1);
-    text(rng, tokens)
-}
-
 /// A text that nobody has sent before: its numbers make it so.
 pub fn unique(rng: &mut Rng, tokens: usize) -> String {
     format!("{:016x} {}", rng.next(), text(rng, tokens))

@@ -142,7 +142,7 @@ impl NetArgs {
         let count = settings.connections_max + settings.connections_reserved;
         let mut lines = vec![
             line("connections", count, net::connection_bytes(&settings)),
-            line("silent connections", 1, net::SILENT_CONNECTIONS_BYTES),
+            line("silent connections", 1, net::placeless_bytes(&settings)),
             line("live page", 1, Live::BYTES),
             line("small grpc calls", 1, grpc::CALLS_BYTES),
         ];

@@ -6,9 +6,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::NetSettings;
 
-/// Connections that the kernel holds before they are accepted. Each may hold what its socket buffers take of a request, on this process's account:
-/// 512 of them took 12 MiB when everything came at once.
-const BACKLOG: i32 = 192;
+/// Connections that the kernel holds before they are accepted: a burst of them waits a moment here instead of a second for its next try. Until then they
+/// are on no process's account: Linux charges a connection and what its buffers hold to a memory cgroup when it is accepted.
+const BACKLOG: i32 = 512;
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]

@@ -73,5 +73,7 @@ pub fn connection_bytes(settings: &NetSettings) -> usize {
     4 * settings.socket_buffer_bytes + 2 * HYPER_BUFFER_BYTES + STATE_BYTES
 }
 
-/// The most that connections take while they have no place and have said nothing.
-pub const SILENT_CONNECTIONS_BYTES: usize = hearing::HEARING_BYTES;
+/// The most that connections take while they have no place: those of one round, and those that are listened to with a smaller buffer.
+pub fn placeless_bytes(settings: &NetSettings) -> usize {
+    serve::ROUND_MAX * (2 * settings.socket_buffer_bytes + hearing::STATE_BYTES) + hearing::HEARING_BYTES
+}

@@ -13,12 +13,13 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto::Builder;
 use plimsoll_engine::Nanos;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
-use super::hearing::{Heard, Hearing, SILENT_MAX};
+use super::hearing::{self, Heard, Hearing};
 use super::place::Roster;
 use super::{NetSettings, connection};
 use crate::app::App;
@@ -35,6 +36,8 @@ connection: close\r\ncontent-length: 64\r\n\r\n\
 /// While all places are taken, newcomers are received in rounds this far apart: by then most have said what they want, and one turn of this thread does for
 /// many. To be woken for each would cost the workers more than the refusal itself.
 const FULL_ROUND: Duration = Duration::from_micros(500);
+/// Those of one round that have not spoken yet; each may do so meanwhile, and fill its buffer.
+pub(super) const ROUND_MAX: usize = 16;
 /// How long nobody is received when the system has no descriptor left.
 const NO_DESCRIPTOR_WAIT: Duration = Duration::from_millis(20);
 /// How long a newcomer waits for the place of a connection that is closed for it.
@@ -117,7 +120,7 @@ impl House {
 
     /// Receives connections until the other end of `stopped` is closed.
     fn receive_until(self: &Arc<Self>, listener: &TcpListener, stopped: &PipeReader) {
-        let mut silent = Vec::with_capacity(SILENT_MAX);
+        let mut silent = Vec::with_capacity(ROUND_MAX);
         loop {
             if silent.is_empty() {
                 let mut ready = [
@@ -142,7 +145,7 @@ impl House {
 
     /// Receives all that are there. Those who cannot have a place and have not spoken have until the next round, when most of them have.
     fn receive_all(self: &Arc<Self>, listener: &TcpListener, silent: &mut Vec<std::net::TcpStream>) {
-        while silent.len() < SILENT_MAX {
+        while silent.len() < ROUND_MAX {
             match listener.accept() {
                 Ok((tcp, _)) => silent.extend(self.receive(tcp)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -171,11 +174,13 @@ impl House {
         None
     }
 
-    /// Waits for what a connection says first.
+    /// Waits for what a connection says first; what follows has to wait with its client.
     fn hear(self: &Arc<Self>, tcp: std::net::TcpStream) {
         let turn = self.hearing.enter();
+        buffer(&tcp, hearing::BUFFER_BYTES);
         self.hand_over(tcp, |house, tcp| async move {
             let heard = turn.hear(&tcp).await;
+            buffer(&tcp, house.settings.socket_buffer_bytes);
             house.answer(heard, tcp).await;
         });
     }
@@ -227,11 +232,17 @@ impl House {
     fn refuse(&self, tcp: impl AsFd, since: Nanos) {
         let metrics = &self.app.metrics;
         metrics.connections_refused.fetch_add(1, Relaxed);
-        // Fits the empty send buffer of a new socket, or the client is gone.
-        let _ = send(&tcp, FULL, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         // Closing over bytes that nobody read resets the connection, and the refusal may be lost with it.
         let mut bytes = [0; 4096];
         while recv(&tcp, &mut bytes[..], RecvFlags::DONTWAIT).is_ok_and(|(count, _)| count == bytes.len()) {}
+        // Fits the empty send buffer of a new socket, or the client is gone. It leaves together with the end of the stream: to send is most of what a
+        // refusal costs, and so it is done once.
+        let _ = send(
+            &tcp,
+            FULL,
+            SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::MORE,
+        );
+        let _ = shutdown(&tcp, Shutdown::Write);
         metrics.refused(Reason::Connections, Nanos(self.app.engine.now().since(since)));
     }
 
@@ -282,6 +293,12 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.app.metrics.connections.fetch_sub(1, Relaxed);
     }
+}
+
+/// Lets the kernel hold so much of what a client sends.
+fn buffer(tcp: &impl AsFd, bytes: usize) {
+    // A socket that refuses is gone.
+    let _ = SockRef::from(tcp).set_recv_buffer_size(bytes);
 }
 
 /// Answers are written whole; waiting for more of them would only delay them.

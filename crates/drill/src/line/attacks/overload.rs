@@ -15,8 +15,12 @@ use crate::line::corpus;
 use crate::line::field::{Field, Overload, pause};
 use crate::rng::Rng;
 
-/// Texts are as long as reviews are: 8 to 120 tokens.
-const TOKENS: (usize, usize) = (8, 120);
+/// Texts are as long as reviews are, in tokens: so many at least, and so many lengths from there, all of them equally often in any stretch of time. Lengths
+/// drawn at random would move each rate by more than a hundredth.
+const TOKENS_MIN: usize = 8;
+const LENGTHS: usize = 113;
+/// From one length to the next, modulo [`LENGTHS`]: by the golden ratio, so that they are spread evenly.
+const LENGTH_STEP: usize = 70;
 const FEW: [usize; 2] = [8, 16];
 const TIMES: usize = 10;
 
@@ -64,13 +68,16 @@ async fn rate(
     let counted_from = Instant::now() + (until - Instant::now()) / 10;
     let (served, offered) = (Rc::new(Cell::new(0u64)), Rc::new(Cell::new(0u64)));
     let counters = (Rc::clone(&served), Rc::clone(&offered));
+    let asked = Rc::new(Cell::new(0));
     field
         .crowd_until(until, clients, rng, move |field, mut rng| {
             let (served, offered) = counters.clone();
+            let asked = Rc::clone(&asked);
             async move {
                 let mut client = None;
                 loop {
-                    let text = corpus::text_between(&mut rng, TOKENS);
+                    let text = corpus::text(&mut rng, TOKENS_MIN + asked.get() * LENGTH_STEP % LENGTHS);
+                    asked.set(asked.get() + 1);
                     let request = post("/embed", &format!("{{\"inputs\": \"{text}\"}}"));
                     let reply = field.ask(&mut client, &request).await;
                     let counts = u64::from(Instant::now() >= counted_from);
