@@ -117,26 +117,13 @@ impl Reason {
     fn of(refusal: &Refusal) -> Reason {
         match refusal {
             Refusal::BodyTooLarge { .. } | Refusal::TooLarge { .. } => Reason::TooLarge,
-            Refusal::Overloaded {
-                reason: Shortage::Bytes { .. },
-                ..
-            } => Reason::Bytes,
-            Refusal::Overloaded {
-                reason: Shortage::Requests { .. },
-                ..
-            } => Reason::Requests,
-            Refusal::Overloaded {
-                reason: Shortage::Waiting { .. },
-                ..
-            } => Reason::Waiting,
-            Refusal::Overloaded {
-                reason: Shortage::Time { .. },
-                ..
-            } => Reason::Time,
-            Refusal::Overloaded {
-                reason: Shortage::Returned { .. },
-                ..
-            } => Reason::Returned,
+            Refusal::Overloaded { reason, .. } => match reason {
+                Shortage::Bytes { .. } => Reason::Bytes,
+                Shortage::Requests { .. } => Reason::Requests,
+                Shortage::Waiting { .. } => Reason::Waiting,
+                Shortage::Time { .. } => Reason::Time,
+                Shortage::Returned { .. } => Reason::Returned,
+            },
             Refusal::Draining => Reason::Draining,
         }
     }
@@ -152,6 +139,14 @@ impl Problem {
             field: None,
             retry_after_ms: None,
             refusal: None,
+        }
+    }
+
+    /// Worth another try after so long.
+    fn again_after_ms(self, ms: u64) -> Self {
+        Problem {
+            retry_after_ms: Some(ms),
+            ..self
         }
     }
 
@@ -201,21 +196,13 @@ impl Problem {
 
     /// The server is going down.
     pub fn draining() -> Self {
-        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unhealthy", Refusal::Draining);
-        Problem {
-            retry_after_ms: Some(1000),
-            ..problem
-        }
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unhealthy", Refusal::Draining).again_after_ms(1000)
     }
 
     /// The texts that the server begins with are still being read.
     pub fn warming() -> Self {
         let message = "the server warms up: it answers, but its cache is not filled yet";
-        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unhealthy", message);
-        Problem {
-            retry_after_ms: Some(1000),
-            ..problem
-        }
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unhealthy", message).again_after_ms(1000)
     }
 
     /// When to try again, if that makes sense.
@@ -225,25 +212,14 @@ impl Problem {
 
     /// All connections are in use, and this one is of those kept for health, metrics and diagnosis.
     pub fn no_connection() -> Self {
-        let problem = Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Overloaded",
-            "all connections are in use; this one is kept for /health, /metrics and /info",
-        );
-        Problem {
-            retry_after_ms: Some(1000),
-            ..problem
-        }
+        let message = "all connections are in use; this one is kept for /health, /metrics and /info";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Overloaded", message).again_after_ms(1000)
     }
 
     /// As many pages watch as there are places.
     pub fn too_many_watchers(watchers_max: usize) -> Self {
         let message = format!("{watchers_max} pages watch this server already, the most at a time");
-        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Overloaded", message);
-        Problem {
-            retry_after_ms: Some(5000),
-            ..problem
-        }
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Overloaded", message).again_after_ms(5000)
     }
 
     /// A file that is there compressed only, for a client that did not say that it takes that.
@@ -254,14 +230,8 @@ impl Problem {
 
     /// Some who asked for `/metrics` have not taken it yet.
     pub fn no_page() -> Self {
-        Problem {
-            retry_after_ms: Some(1000),
-            ..Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Overloaded",
-                "as many clients as may are being sent this page and have not taken it",
-            )
-        }
+        let message = "as many clients as may are being sent this page and have not taken it";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Overloaded", message).again_after_ms(1000)
     }
 
     /// A header that says what nobody understands.
@@ -296,10 +266,7 @@ impl Problem {
 
     /// Some resource that is there for a few requests at a time.
     pub fn busy(what: &'static str) -> Self {
-        Problem {
-            retry_after_ms: Some(1000),
-            ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "Overloaded", what)
-        }
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "Overloaded", what).again_after_ms(1000)
     }
 
     /// A request that its protocol allows and this server does not take.
@@ -412,11 +379,8 @@ impl From<Refusal> for Problem {
                 Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Validation", refusal)
             }
             Refusal::Overloaded { retry_after_ms, .. } => {
-                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "Overloaded", refusal);
-                Problem {
-                    retry_after_ms: Some(retry_after_ms),
-                    ..problem
-                }
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, "Overloaded", refusal)
+                    .again_after_ms(retry_after_ms)
             }
             Refusal::Draining => Problem::draining(),
         };
