@@ -184,6 +184,7 @@ impl World {
             ));
         }
         self.late.clear();
+        self.check_levels()?;
         check::baseline(&self.engine)?;
         self.one_more()?;
         self.late.clear();
@@ -221,6 +222,7 @@ impl World {
         self.levels.step_began = self.clock.now();
         self.clock.advance(Nanos::from_ms(2000));
         self.govern()?;
+        self.check_levels()?;
         if self.engine.level() != Level::Normal {
             return Err(format!("an idle engine is {}", self.engine.level().name()));
         }
