@@ -1,12 +1,13 @@
 //! What all requests share.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use plimsoll_engine::govern::{Marks, Order, PaceConfig};
 use plimsoll_engine::{Clock, Engine, Layers, Nanos};
 
+use crate::http::problem::Problem;
 use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::page::Live;
@@ -119,12 +120,21 @@ impl Settings {
 impl App {
     /// Stops taking requests; those inside go on.
     pub fn drain(&self) {
-        self.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.draining.store(true, Ordering::Relaxed);
         self.engine.drain();
     }
 
     /// Whether the server is going down.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(std::sync::atomic::Ordering::Relaxed)
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Why no traffic should be sent here now, if so; who sends some all the same is answered while the server warms up.
+    pub fn unready(&self) -> Option<Problem> {
+        match () {
+            () if self.is_draining() => Some(Problem::draining()),
+            () if self.warming.load(Ordering::Relaxed) => Some(Problem::warming()),
+            () => None,
+        }
     }
 }

@@ -10,7 +10,7 @@ use http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::problem::{Family, Problem};
-use super::{Reader, Route, json_response, road};
+use super::{Reader, Route, json_response, own, road};
 use crate::app::App;
 use crate::wire::oip::{self, MODEL_VERSION, Output};
 use crate::wire::{Abilities, WireError, analyze};
@@ -124,10 +124,7 @@ async fn server() -> Response {
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.is_draining() {
-        true => Problem::draining().into_response(INFER.family),
-        false => StatusCode::OK.into_response(),
-    }
+    own::ready(&app, INFER.family)
 }
 
 /// A tensor as metadata has it: name, datatype, shape.

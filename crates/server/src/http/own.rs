@@ -1,7 +1,6 @@
 //! Our own routes: `/v1/analyze`, and what tells how the server is.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::Body;
@@ -39,13 +38,15 @@ pub fn pages() -> Router<Arc<App>> {
 }
 
 async fn health(State(app): State<Arc<App>>) -> Response {
-    if app.is_draining() {
-        return Problem::draining().into_response(Family::Native);
+    ready(&app, Family::Native)
+}
+
+/// Whether traffic may be sent here: 200, or why not in the family's words.
+pub(super) fn ready(app: &App, family: Family) -> Response {
+    match app.unready() {
+        Some(problem) => problem.into_response(family),
+        None => StatusCode::OK.into_response(),
     }
-    if app.warming.load(Ordering::Relaxed) {
-        return Problem::warming().into_response(Family::Native);
-    }
-    StatusCode::OK.into_response()
 }
 
 /// Pages of `/metrics` that clients have not taken yet.

@@ -485,3 +485,23 @@ fn the_server_is_ready_once_it_is_warm() {
         "{said}"
     );
 }
+
+#[test]
+fn no_route_says_ready_before_it_is_warm() {
+    let directory = TinyModel::new("bert-q4-heads");
+    let path = format!("{}/texts", directory.path());
+    let texts: Vec<String> = (0..50_000)
+        .map(|number| format!("{number} {}", "b ".repeat(60)))
+        .collect();
+    fs::write(&path, texts.join("\n")).unwrap();
+    let program = Program::start(&["--warm-up", &path]);
+    let ask = |path: &str| {
+        let mut client = program.connect();
+        client.write(&format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
+        client.reply().status
+    };
+    assert_eq!(ask("/v2/health/ready"), 503);
+    assert_eq!(ask("/v2/health/live"), 200);
+    assert_eq!(ask("/health"), 503, "it is warm already: this shows nothing");
+    program.stop();
+}

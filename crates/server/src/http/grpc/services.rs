@@ -79,7 +79,7 @@ impl GrpcInferenceService for Calls {
         &self,
         _: Request<ServerReadyRequest>,
     ) -> Result<Response<ServerReadyResponse>, Status> {
-        let ready = !self.0.is_draining();
+        let ready = self.0.unready().is_none();
         Ok(Response::new(ServerReadyResponse { ready }))
     }
 
@@ -89,7 +89,7 @@ impl GrpcInferenceService for Calls {
     ) -> Result<Response<ModelReadyResponse>, Status> {
         let asked = request.get_ref();
         self.check(&asked.name, &asked.version)?;
-        let ready = !self.0.is_draining();
+        let ready = self.0.unready().is_none();
         Ok(Response::new(ModelReadyResponse { ready }))
     }
 
@@ -138,9 +138,9 @@ impl Health for Calls {
         if !SERVICES.contains(&&*request.get_ref().service) {
             return Err(Status::not_found("there is no such service"));
         }
-        let status = match self.0.is_draining() {
-            true => ServingStatus::NotServing,
-            false => ServingStatus::Serving,
+        let status = match self.0.unready() {
+            Some(_) => ServingStatus::NotServing,
+            None => ServingStatus::Serving,
         };
         Ok(Response::new(HealthCheckResponse {
             status: status as i32,
