@@ -2,8 +2,8 @@
 //!
 //! First come, first served by bytes: while anyone waits nobody overtakes, so a large request cannot starve behind a stream of small ones; only into
 //! the part that is theirs alone do small requests go past a waiting large one. A request that could never fit is refused at once. One that does not
-//! fit now waits its turn for a moment if, at the measured rate at which bytes come back, its turn can come by then; if not it is told at once
-//! when trying again makes sense.
+//! fit now waits its turn for a moment if, at the measured rate at which bytes come back, its turn can come by then, and nobody has waited in vain of
+//! late; if not it is told at once when trying again makes sense.
 //!
 //! Caches may borrow from the ledger what requests leave free. Their bytes count neither for the level nor against a newcomer: what is
 //! missing is taken back from them at once.
@@ -33,6 +33,8 @@ use crate::governor::Reclaim;
 use backlog::Backlog;
 pub(crate) use held::{Held, InTurn};
 
+/// So long after someone has waited in vain nobody is kept waiting: under a load that does not end, waiting would only make each refusal slow.
+const VAIN_WAIT: Nanos = Nanos::from_ms(1000);
 /// Retry-After is never longer.
 const RETRY_MS_MAX: u64 = 30_000;
 /// Retry-After before anything was measured.
@@ -57,6 +59,8 @@ pub(crate) struct Gate {
 
 struct State {
     waiting: VecDeque<Waiter>,
+    /// From when on it is worth to get in line.
+    waits_from: Nanos,
     next_ticket: u64,
     /// Free places in the table of requests.
     free_berths: Vec<u32>,
@@ -123,6 +127,7 @@ impl Gate {
             clock,
             state: Mutex::new(State {
                 waiting: VecDeque::with_capacity(limits.waiting_max),
+                waits_from: Nanos(0),
                 next_ticket: 0,
                 free_berths: (0..limits.requests_max as u32).rev().collect(),
                 bytes: Drain::default(),
@@ -267,6 +272,7 @@ impl Gate {
         }
         let has_place = state.waiting.len() < self.waiting_max;
         if !has_place
+            || now < state.waits_from
             || self
                 .wait_ms(&state, bytes)
                 .is_some_and(|ms| ms * 1_000_000 > self.wait.0)
@@ -314,9 +320,12 @@ impl Gate {
         }
     }
 
-    /// The refusal of a request that has waited long enough.
-    pub(crate) fn refusal(&self, needed_bytes: usize) -> Refusal {
-        self.refused(&mut self.lock(), needed_bytes)
+    /// The refusal of a request that has waited long enough; for a while nobody is kept waiting like it.
+    pub(crate) fn waited_in_vain(&self, needed_bytes: usize) -> Refusal {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.waits_from = now.after(VAIN_WAIT);
+        self.refused(&mut state, needed_bytes)
     }
 
     /// When it makes sense to come again with a request that needs `bytes`.

@@ -75,7 +75,7 @@ impl Admission {
         if let State::Refused(Some(refusal)) = &self.state {
             return refusal.clone();
         }
-        let refusal = self.engine.gate().refusal(self.bytes);
+        let refusal = self.engine.gate().waited_in_vain(self.bytes);
         self.engine.tell_refused(&refusal, self.bytes);
         refusal
     }

@@ -92,7 +92,7 @@ fn a_full_line_and_a_full_table_are_named() {
     let waiting = in_line(gate.enter(10));
     let reason = Shortage::Requests { requests_max: 1 };
     assert!(matches!(gate.enter(10), Err(Refusal::Overloaded { reason: r, .. }) if r == reason));
-    assert!(matches!(gate.refusal(10), Refusal::Overloaded { reason: r, .. } if r == reason));
+    assert!(matches!(gate.waited_in_vain(10), Refusal::Overloaded { reason: r, .. } if r == reason));
     gate.leave(grant.berth);
     let reason = Shortage::Waiting { waiting_max: 1 };
     assert!(matches!(gate.enter(10), Err(Refusal::Overloaded { reason: r, .. }) if r == reason));
@@ -106,7 +106,7 @@ fn retry_after_follows_the_measured_drain() {
     let (gate, clock) = gate(1000, 8, 8);
     measure(&gate, &clock);
     let _full = inside(gate.enter(550));
-    let Refusal::Overloaded { retry_after_ms, .. } = gate.refusal(460) else {
+    let Refusal::Overloaded { retry_after_ms, .. } = gate.waited_in_vain(460) else {
         panic!("refused for another reason")
     };
     // 350 are free for a large one, 110 are missing, at 4.48 bytes a millisecond.
@@ -239,4 +239,18 @@ fn what_a_cache_borrowed_is_taken_back_before_anyone_is_refused() {
     assert_eq!(gate.level().0, Level::Normal, "borrowed bytes press nobody");
     leave(&gate, first);
     leave(&gate, second);
+}
+
+#[test]
+fn after_a_wait_in_vain_nobody_is_kept_waiting_for_a_second() {
+    let (gate, clock) = gate(1000, 8, 8);
+    let _full = inside(gate.enter(550));
+    let first = in_line(gate.enter(460));
+    clock.advance(Nanos::from_ms(10));
+    gate.waited_in_vain(460);
+    gate.give_up(first);
+    assert!(gate.enter(460).is_err());
+    let _small = inside(gate.enter(20));
+    clock.advance(Nanos::from_ms(1000));
+    in_line(gate.enter(460));
 }
