@@ -12,8 +12,13 @@ use crate::line::judge::Verdict;
 
 /// Hot hits that count as recovered.
 const RECOVERED_SHARE: f64 = 0.9;
-/// Hot requests in a row that tell it.
-const RECOVERED_OVER: usize = 60;
+/// Over how long it has to last, and over how many hot requests.
+const RECOVERED_SPAN: Duration = Duration::from_millis(500);
+const RECOVERED_HOT: usize = 60;
+/// How finely its beginning is looked for.
+const RECOVERED_STEP: Duration = Duration::from_millis(100);
+/// Requests that are answered in time, where a time is asked.
+const IN_TIME_SHARE: f64 = 0.99;
 /// How long recovery may take.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
@@ -96,26 +101,48 @@ fn quantile_ms(times: &mut [Duration], share: f64) -> Option<f64> {
     times.get(rank.max(1) - 1).map(|took| took.as_secs_f64() * 1e3)
 }
 
-/// When the calm was back, after `from`: the first time by which so many hot requests in a row were answered, 90% of them from the cache and, where
-/// `p99_ms_max` is asked of calm parts, 90% of them in that time, so that what the causes left in line has been worked off.
+/// When the calm was back, after `from`: the end of the first stretch of [`RECOVERED_SPAN`], with so many hot requests in it at least, in which 90% of the
+/// hot were answered from the cache and, where `p99_ms_max` is asked of calm parts, 99 of 100 of all in that time, so that what the causes left in line has been
+/// worked off.
 pub fn recovered(samples: &[Sample], from: Duration, p99_ms_max: Option<f64>) -> Option<Duration> {
-    let in_time = |sample: &Sample| p99_ms_max.is_none_or(|bound| sample.took.as_secs_f64() * 1e3 <= bound);
-    let mut hot: Vec<&Sample> = samples
+    let mut later: Vec<&Sample> = samples.iter().filter(|sample| sample.due >= from).collect();
+    later.sort_by_key(|sample| sample.due);
+    let first_due = |after: Duration| later.partition_point(|sample| sample.due < after);
+    // As many hot requests as are due before each.
+    let hot_before: Vec<usize> = later
         .iter()
-        .filter(|sample| sample.hot && sample.due >= from)
-        .collect();
-    hot.sort_by_key(|sample| sample.due);
-    hot.windows(RECOVERED_OVER).find_map(|row| {
-        let most = |count: usize| count as f64 >= RECOVERED_SHARE * row.len() as f64;
-        let hits = row
-            .iter()
-            .filter(|sample| sample.ending == Ending::Served { hit: true });
-        let prompt = row.iter().filter(|sample| in_time(sample));
-        (most(hits.count()) && most(prompt.count())).then(|| {
-            let ended = row.iter().map(|sample| sample.due + sample.took).max();
-            ended.unwrap_or(from) - from
+        .scan(0, |hot, sample| {
+            Some(std::mem::replace(hot, *hot + usize::from(sample.hot)))
         })
-    })
+        .collect();
+    let mut begins = from;
+    loop {
+        let first = first_due(begins);
+        let enough =
+            hot_before.partition_point(|hot| *hot < hot_before.get(first).unwrap_or(&0) + RECOVERED_HOT);
+        let last = first_due(begins + RECOVERED_SPAN).max(enough);
+        // What came after it shows that the stretch is over.
+        if last >= later.len() {
+            return None;
+        }
+        if is_calm(&later[first..last], p99_ms_max) {
+            let ended = later[first..last]
+                .iter()
+                .map(|sample| sample.due + sample.took)
+                .max();
+            return Some(ended.unwrap_or(from) - from);
+        }
+        begins += RECOVERED_STEP;
+    }
+}
+
+fn is_calm(row: &[&Sample], p99_ms_max: Option<f64>) -> bool {
+    let is_hit = |sample: &&&Sample| sample.ending == Ending::Served { hit: true };
+    let in_time = |sample: &&&Sample| p99_ms_max.is_none_or(|bound| sample.took.as_secs_f64() * 1e3 <= bound);
+    let hot = row.iter().filter(|sample| sample.hot);
+    let at_least = |share: f64, part: usize, whole: usize| part as f64 >= share * whole as f64;
+    at_least(RECOVERED_SHARE, hot.clone().filter(is_hit).count(), hot.count())
+        && at_least(IN_TIME_SHARE, row.iter().filter(in_time).count(), row.len())
 }
 
 /// Events that a garbage-collected service would call full collections: everything stands back for memory.
@@ -282,10 +309,10 @@ mod tests {
         let misses = (0..30).map(|n| sample(2000 + n, 1, true, MISS));
         let hits = (0..70).map(|n| sample(3000 + 10 * n, 5, true, HIT));
         let samples: Vec<Sample> = early.chain(cold).chain(misses.clone()).chain(hits).collect();
-        // 54 of the 60 in the row are hits as soon as the 54th hit is there.
+        // The first stretch that begins after the misses has sixty hits in it.
         assert_eq!(
             recovered(&samples, end, None),
-            Some(Duration::from_millis(2530 + 5))
+            Some(Duration::from_millis(2590 + 5))
         );
         assert_eq!(recovered(&misses.collect::<Vec<_>>(), end, None), None);
     }
@@ -297,8 +324,7 @@ mod tests {
         let samples: Vec<Sample> = late.chain(prompt).collect();
         let recovered = |bound| recovered(&samples, Duration::ZERO, bound);
         assert_eq!(recovered(None), Some(Duration::from_millis(640)));
-        // 54 of the 60 in the row are in time.
-        assert_eq!(recovered(Some(12.0)), Some(Duration::from_millis(1530 + 5)));
+        assert_eq!(recovered(Some(12.0)), Some(Duration::from_millis(1590 + 5)));
         assert_eq!(recovered(Some(1.0)), None);
     }
 
