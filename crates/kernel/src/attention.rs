@@ -308,7 +308,7 @@ impl Tile {
             acc[m] = [D::start(s, start[m]); N];
         }
         // SAFETY: q has M rows of `steps` words; the vectors end within their panel, which has `steps` steps.
-        let acc = unsafe { tile_from::<D, S, M, N>(s, self.q, w, self.steps, 0, acc) };
+        let acc = unsafe { tile_from::<D, S, M, N>(s, self.q, w, self.steps, w, acc) };
         let mut scores = [[s.splat(0.0); N]; M];
         for m in 0..M {
             for n in 0..N {
@@ -469,10 +469,10 @@ fn mix<D: Dot, S: Simd, const M: usize>(
         unsafe {
             if columns - first >= VALUE_VECTORS * S::LANES {
                 let zero = [[D::zero(s); VALUE_VECTORS]; M];
-                let acc = tile_from::<D, S, M, VALUE_VECTORS>(s, weights, w, steps, 0, zero);
+                let acc = tile_from::<D, S, M, VALUE_VECTORS>(s, weights, w, steps, w, zero);
                 collect::<D, S, M, VALUE_VECTORS>(s, acc, first, head, contexts);
             } else {
-                let acc = tile_from::<D, S, M, 1>(s, weights, w, steps, 0, [[D::zero(s); 1]; M]);
+                let acc = tile_from::<D, S, M, 1>(s, weights, w, steps, w, [[D::zero(s); 1]; M]);
                 collect::<D, S, M, 1>(s, acc, first, head, contexts);
             }
         }

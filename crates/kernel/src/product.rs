@@ -18,6 +18,8 @@ use crate::simd::{Level, Op, Simd};
 pub(crate) const TILE_VECTORS: usize = 3;
 /// Rows of the highest tile.
 const TILE_ROWS_MAX: usize = 8;
+/// Tiles at the end of a panel that fetch the next one.
+const FETCH_TILES_MAX: usize = 4;
 /// About this many steps times rows make a chunk worth a claim: a few microseconds.
 const CHUNK_WORK: usize = 4096;
 
@@ -166,8 +168,7 @@ pub(crate) struct Strided {
     pub(crate) stride: usize,
 }
 
-/// The register tile: `M` rows of x by `N` vectors of outputs, along `steps` words, added to `acc`. What lies `ahead` words behind `w` is
-/// fetched meanwhile.
+/// The register tile: `M` rows of x by `N` vectors of outputs, along `steps` words, added to `acc`. What lies at `ahead` is fetched meanwhile.
 ///
 /// # Safety
 /// `x` must be readable for `M` rows of `steps` words, `w` for `steps` steps of `N` vectors.
@@ -179,17 +180,18 @@ pub(crate) unsafe fn tile_from<D: Dot, S: Simd, const M: usize, const N: usize>(
     x: Strided,
     w: Strided,
     steps: usize,
-    ahead: usize,
+    ahead: Strided,
     mut acc: [[D::Acc<S>; N]; M],
 ) -> [[D::Acc<S>; N]; M] {
     for step in 0..steps {
         // SAFETY: step < steps, m < M and n < N: within what the caller says is readable.
         unsafe {
             let from = w.words.add(step * w.stride);
+            let fetched = ahead.words.wrapping_add(step * ahead.stride);
             let mut ws = [D::splat(s, 0); N];
             for n in 0..N {
                 ws[n] = D::load(s, from.add(n * S::LANES));
-                s.prefetch(from.wrapping_add(ahead + n * S::LANES));
+                s.prefetch(fetched.wrapping_add(n * ahead.stride / N));
             }
             for m in 0..M {
                 let word = D::splat(s, x.words.add(m * x.stride + step).read());
@@ -380,9 +382,7 @@ impl Part<'_> {
                         Target::Floats(_, Epilogue::Add) => (whole, None),
                         Target::Floats(_, Epilogue::Activate(f)) | Target::Bf16(_, f) => (false, Some(f)),
                     };
-                    // The last rows bring the next panel into the second-level cache.
-                    let last = row + height == self.x.rows() && panel + 1 < self.panels.end;
-                    let ahead = if last { self.x.steps() * PANEL } else { 0 };
+                    let ahead = self.ahead::<S>(panel, offset, row).unwrap_or(w);
                     by_rows!(
                         height,
                         S,
@@ -400,6 +400,23 @@ impl Part<'_> {
                 offset += TILE_VECTORS * S::LANES;
             }
         }
+    }
+
+    /// What the tile from a row and a column of a panel on brings into the second-level cache: its part of the next panel. The last tiles of a panel share it, so
+    /// that with few rows of x, where reading the weights takes as long as multiplying them, memory is never idle.
+    #[inline(always)]
+    fn ahead<S: Simd>(&self, panel: usize, offset: usize, row: usize) -> Option<Strided> {
+        let high = self.x.rows().div_ceil(S::PACKED_ROWS);
+        let tiles = high * (PANEL / (TILE_VECTORS * S::LANES));
+        let tile = high * (offset / (TILE_VECTORS * S::LANES)) + row.div_ceil(S::PACKED_ROWS);
+        let shared = tiles.min(FETCH_TILES_MAX);
+        let part = (tile + shared).checked_sub(tiles)?;
+        let next = (panel + 1 < self.panels.end).then(|| self.w.panel(panel + 1))?;
+        let stride = PANEL / shared;
+        Some(Strided {
+            words: next.as_ptr().wrapping_add(part * self.x.steps() * stride),
+            stride,
+        })
     }
 
     #[inline(always)]
@@ -516,7 +533,7 @@ fn multiply<D: Dot, S: Simd, const M: usize>(
     s: S,
     columns: &Columns<'_, S>,
     w: Strided,
-    ahead: usize,
+    ahead: Strided,
     row: usize,
     tile: Output<f32>,
     add: bool,
