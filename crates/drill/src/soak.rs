@@ -121,7 +121,11 @@ pub struct Requests {
 impl Report {
     /// Whether memory stood still: no growth that its own scatter would not explain.
     pub fn holds(&self) -> bool {
-        self.growth.slope <= ERRORS * self.growth.error && self.requests.failed == 0
+        self.stands_still() && self.requests.failed == 0
+    }
+
+    fn stands_still(&self) -> bool {
+        self.growth.slope <= ERRORS * self.growth.error
     }
 
     /// In words.
@@ -146,10 +150,12 @@ impl Report {
             self.growth.slope,
             self.growth.error,
             floor.len(),
-            if self.holds() {
-                "it stands still"
-            } else {
+            if !self.stands_still() {
                 "IT GROWS"
+            } else if self.requests.failed > 0 {
+                "it stands still, BUT REQUESTS FAILED"
+            } else {
+                "it stands still"
             },
         )
     }
