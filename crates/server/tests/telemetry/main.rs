@@ -497,7 +497,7 @@ fn no_route_says_ready_before_it_is_warm() {
     let program = Program::start(&["--warm-up", &path]);
     let ask = |path: &str| {
         let mut client = program.connect();
-        client.write(&format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
+        client.write(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
         client.reply().status
     };
     assert_eq!(ask("/v2/health/ready"), 503);
