@@ -25,16 +25,9 @@ const PROBES: [&[u8]; 4] = [
 /// So much of what a connection says is looked at.
 const START_BYTES: usize = 16;
 /// Connections that have not spoken.
-const SILENT_MAX: usize = 64;
+pub(super) const SILENT_MAX: usize = 40;
 /// How long they may be silent.
 const WAIT: Duration = Duration::from_millis(500);
-/// The receive buffer of one that is listened to, as it may say much at once; the kernel sets aside twice as much.
-pub(super) const BUFFER_BYTES: usize = 4 * 1024;
-/// What one costs beside its buffer, here and in the kernel.
-pub(super) const STATE_BYTES: usize = 4 * 1024;
-
-/// The most that all of them take.
-pub(super) const HEARING_BYTES: usize = SILENT_MAX * (2 * BUFFER_BYTES + STATE_BYTES);
 
 /// What a connection says first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -68,12 +68,15 @@ pub const STREAM_HEADER_BYTES_MAX: usize = 4 * 1024;
 /// What a connection's tasks, parsed headers and boxes take at most.
 const STATE_BYTES: usize = 24 * 1024;
 
+/// The same of one without a place, of which nothing was read.
+const PLACELESS_STATE_BYTES: usize = 4 * 1024;
+
 /// The most that a connection takes: the kernel's two socket buffers (doubled by it), hyper's two, and state.
 pub fn connection_bytes(settings: &NetSettings) -> usize {
     4 * settings.socket_buffer_bytes + 2 * HYPER_BUFFER_BYTES + STATE_BYTES
 }
 
-/// The most that connections take while they have no place: those of one round, and those that are listened to with a smaller buffer.
+/// The most that connections take while they have no place: those of one round, and those that the runtime was handed and has not done with.
 pub fn placeless_bytes(settings: &NetSettings) -> usize {
-    serve::ROUND_MAX * (2 * settings.socket_buffer_bytes + hearing::STATE_BYTES) + hearing::HEARING_BYTES
+    (serve::ROUND_MAX + serve::PLACELESS_MAX) * (2 * settings.socket_buffer_bytes + PLACELESS_STATE_BYTES)
 }

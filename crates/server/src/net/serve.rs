@@ -14,12 +14,11 @@ use hyper_util::server::conn::auto::Builder;
 use plimsoll_engine::Nanos;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
-use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
-use super::hearing::{self, Heard, Hearing};
+use super::hearing::{Heard, Hearing, SILENT_MAX};
 use super::place::Roster;
 use super::{NetSettings, connection};
 use crate::app::App;
@@ -37,7 +36,10 @@ connection: close\r\ncontent-length: 64\r\n\r\n\
 /// many. To be woken for each would cost the workers more than the refusal itself.
 const FULL_ROUND: Duration = Duration::from_micros(500);
 /// Those of one round that have not spoken yet; each may do so meanwhile, and fill its buffer.
-pub(super) const ROUND_MAX: usize = 16;
+pub(super) const ROUND_MAX: usize = 8;
+/// Connections without a place that the runtime may have: those that have not spoken, and a round more. A runtime that stands still, as where the kernel takes
+/// its pages away, would else be handed one after the other, and each holds what its client sends.
+pub(super) const PLACELESS_MAX: usize = SILENT_MAX + ROUND_MAX;
 /// How long nobody is received when the system has no descriptor left.
 const NO_DESCRIPTOR_WAIT: Duration = Duration::from_millis(20);
 /// How long a newcomer waits for the place of a connection that is closed for it.
@@ -82,6 +84,7 @@ struct House {
     settings: NetSettings,
     places: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
+    placeless: Arc<Semaphore>,
     roster: Arc<Roster>,
     hearing: Hearing,
     full: Arc<Builder<TokioExecutor>>,
@@ -103,6 +106,7 @@ impl House {
             settings,
             places: Arc::new(Semaphore::new(settings.connections_max)),
             reserved: Arc::new(Semaphore::new(settings.connections_reserved)),
+            placeless: Arc::new(Semaphore::new(PLACELESS_MAX)),
             roster: Arc::new(Roster::new()),
             hearing: Hearing::default(),
             full: Arc::new(connection::builder(&settings)),
@@ -136,6 +140,10 @@ impl House {
             if self.is_full() {
                 std::thread::sleep(FULL_ROUND);
             }
+            if self.placeless.available_permits() < ROUND_MAX {
+                std::thread::sleep(FULL_ROUND);
+                continue;
+            }
             for tcp in silent.drain(..) {
                 self.receive(tcp).into_iter().for_each(|tcp| self.hear(tcp));
             }
@@ -145,7 +153,7 @@ impl House {
 
     /// Receives all that are there. Those who cannot have a place and have not spoken have until the next round, when most of them have.
     fn receive_all(self: &Arc<Self>, listener: &TcpListener, silent: &mut Vec<std::net::TcpStream>) {
-        while silent.len() < ROUND_MAX {
+        while silent.len() < ROUND_MAX && self.placeless.available_permits() > 0 {
             match listener.accept() {
                 Ok((tcp, _)) => silent.extend(self.receive(tcp)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -165,24 +173,36 @@ impl House {
         }
         match Heard::already(&tcp) {
             Some(Heard::Other) if self.roster.evict(self.settings.evict_after) => {
-                self.hand_over(tcp, House::take_place);
+                self.hand_over_placeless(tcp, House::take_place);
             }
             Some(Heard::Other | Heard::Nothing) => self.refuse(&tcp, now),
-            Some(Heard::Probe) => self.hand_over(tcp, |house, tcp| house.answer(Heard::Probe, tcp)),
+            Some(Heard::Probe) => self.hand_over_placeless(tcp, |house, tcp, placeless| {
+                house.answer(Heard::Probe, tcp, placeless)
+            }),
             None => return Some(tcp),
         }
         None
     }
 
-    /// Waits for what a connection says first; what follows has to wait with its client.
+    /// Waits for what a connection says first.
     fn hear(self: &Arc<Self>, tcp: std::net::TcpStream) {
         let turn = self.hearing.enter();
-        buffer(&tcp, hearing::BUFFER_BYTES);
-        self.hand_over(tcp, |house, tcp| async move {
+        self.hand_over_placeless(tcp, |house, tcp, placeless| async move {
             let heard = turn.hear(&tcp).await;
-            buffer(&tcp, house.settings.socket_buffer_bytes);
-            house.answer(heard, tcp).await;
+            house.answer(heard, tcp, placeless).await;
         });
+    }
+
+    /// Hands over a connection that is without a place until it lets its permit go.
+    fn hand_over_placeless<F: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        tcp: std::net::TcpStream,
+        then: impl FnOnce(Arc<Self>, TcpStream, OwnedSemaphorePermit) -> F,
+    ) {
+        // There is one: nobody but this thread takes them, and a round begins when it has enough.
+        if let Ok(placeless) = Arc::clone(&self.placeless).try_acquire_owned() {
+            self.hand_over(tcp, |house, tcp| then(house, tcp, placeless));
+        }
     }
 
     /// Hands a connection to the runtime; one that it cannot take is closed.
@@ -198,20 +218,22 @@ impl House {
     }
 
     /// Gives a connection that has spoken its place, if it can have one.
-    async fn answer(self: Arc<Self>, heard: Heard, tcp: TcpStream) {
+    async fn answer(self: Arc<Self>, heard: Heard, tcp: TcpStream, placeless: OwnedSemaphorePermit) {
         let now = self.app.engine.now();
         match heard {
             Heard::Probe => {
                 if let Ok(reserved) = Arc::clone(&self.reserved).try_acquire_owned() {
+                    drop(placeless);
                     return self.serve_reserved(tcp, reserved).await;
                 }
             }
             Heard::Other => {
                 if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+                    drop(placeless);
                     return self.serve(tcp, place).await;
                 }
                 if self.roster.evict(self.settings.evict_after) {
-                    return self.take_place(tcp).await;
+                    return self.take_place(tcp, placeless).await;
                 }
             }
             Heard::Nothing => {}
@@ -220,10 +242,13 @@ impl House {
     }
 
     /// Waits for the place of a connection that is being closed.
-    async fn take_place(self: Arc<Self>, tcp: TcpStream) {
+    async fn take_place(self: Arc<Self>, tcp: TcpStream, placeless: OwnedSemaphorePermit) {
         let now = self.app.engine.now();
         match timeout(EVICTION_WAIT, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(Ok(place)) => self.serve(tcp, place).await,
+            Ok(Ok(place)) => {
+                drop(placeless);
+                self.serve(tcp, place).await;
+            }
             _ => self.refuse(&tcp, now),
         }
     }
@@ -293,12 +318,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.app.metrics.connections.fetch_sub(1, Relaxed);
     }
-}
-
-/// Lets the kernel hold so much of what a client sends.
-fn buffer(tcp: &impl AsFd, bytes: usize) {
-    // A socket that refuses is gone.
-    let _ = SockRef::from(tcp).set_recv_buffer_size(bytes);
 }
 
 /// Answers are written whole; waiting for more of them would only delay them.
