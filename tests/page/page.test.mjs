@@ -127,7 +127,7 @@ test("under load, with a text tried", LIMIT, async (t) => {
 
 test("while refusing", LIMIT, async (t) => {
   // With so much time nobody is refused for it: bytes are what runs out.
-  const server = await running(t, "--memory-limit", "67MiB", "--max-connections", "48", "--request-timeout-ms", "600000", "--queue-ms-max", "200000");
+  const server = await running(t, "--memory-limit", "68MiB", "--max-connections", "48", "--request-timeout-ms", "600000", "--queue-ms-max", "200000");
   const { page, faults, close } = await open(server);
   await page.waitForFunction(() => document.body.className === "normal");
   // Only a change is said aloud.
