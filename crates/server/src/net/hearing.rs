@@ -25,7 +25,7 @@ const PROBES: [&[u8]; 4] = [
 /// So much of what a connection says is looked at.
 const START_BYTES: usize = 16;
 /// Connections that have not spoken.
-pub(super) const SILENT_MAX: usize = 40;
+pub(super) const SILENT_MAX: usize = 32;
 /// How long they may be silent.
 const WAIT: Duration = Duration::from_millis(500);
 

@@ -1,5 +1,6 @@
 //! The accept loop and its end.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, PipeReader};
 use std::net::TcpListener;
@@ -37,9 +38,13 @@ connection: close\r\ncontent-length: 64\r\n\r\n\
 const FULL_ROUND: Duration = Duration::from_micros(500);
 /// Those of one round that have not spoken yet; each may do so meanwhile, and fill its buffer.
 pub(super) const ROUND_MAX: usize = 8;
-/// Connections without a place that the runtime may have: those that have not spoken, and a round more. A runtime that stands still, as where the kernel takes
-/// its pages away, would else be handed one after the other, and each holds what its client sends.
-pub(super) const PLACELESS_MAX: usize = SILENT_MAX + ROUND_MAX;
+/// Those received in one round.
+const RECEIVED_MAX: usize = 64;
+/// Connections without a place that the runtime may have: those that have not spoken and a round more, and a round of those that have. A runtime that stands
+/// still, as where the kernel takes its pages away, would else be handed one after the other, and each holds what its client sends.
+const SILENT_HANDED_MAX: usize = SILENT_MAX + ROUND_MAX;
+const SPOKEN_HANDED_MAX: usize = ROUND_MAX;
+pub(super) const PLACELESS_MAX: usize = SILENT_HANDED_MAX + SPOKEN_HANDED_MAX;
 /// How long nobody is received when the system has no descriptor left.
 const NO_DESCRIPTOR_WAIT: Duration = Duration::from_millis(20);
 /// How long a newcomer waits for the place of a connection that is closed for it.
@@ -84,7 +89,8 @@ struct House {
     settings: NetSettings,
     places: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
-    placeless: Arc<Semaphore>,
+    silent_handed: Arc<Semaphore>,
+    spoken_handed: Arc<Semaphore>,
     roster: Arc<Roster>,
     hearing: Hearing,
     full: Arc<Builder<TokioExecutor>>,
@@ -106,7 +112,8 @@ impl House {
             settings,
             places: Arc::new(Semaphore::new(settings.connections_max)),
             reserved: Arc::new(Semaphore::new(settings.connections_reserved)),
-            placeless: Arc::new(Semaphore::new(PLACELESS_MAX)),
+            silent_handed: Arc::new(Semaphore::new(SILENT_HANDED_MAX)),
+            spoken_handed: Arc::new(Semaphore::new(SPOKEN_HANDED_MAX)),
             roster: Arc::new(Roster::new()),
             hearing: Hearing::default(),
             full: Arc::new(connection::builder(&settings)),
@@ -124,7 +131,7 @@ impl House {
 
     /// Receives connections until the other end of `stopped` is closed.
     fn receive_until(self: &Arc<Self>, listener: &TcpListener, stopped: &PipeReader) {
-        let mut silent = Vec::with_capacity(ROUND_MAX);
+        let mut silent = VecDeque::with_capacity(ROUND_MAX + 1);
         loop {
             if silent.is_empty() {
                 let mut ready = [
@@ -140,10 +147,6 @@ impl House {
             if self.is_full() {
                 std::thread::sleep(FULL_ROUND);
             }
-            if self.placeless.available_permits() < ROUND_MAX {
-                std::thread::sleep(FULL_ROUND);
-                continue;
-            }
             for tcp in silent.drain(..) {
                 self.receive(tcp).into_iter().for_each(|tcp| self.hear(tcp));
             }
@@ -151,14 +154,17 @@ impl House {
         }
     }
 
-    /// Receives all that are there. Those who cannot have a place and have not spoken have until the next round, when most of them have.
-    fn receive_all(self: &Arc<Self>, listener: &TcpListener, silent: &mut Vec<std::net::TcpStream>) {
-        while silent.len() < ROUND_MAX && self.placeless.available_permits() > 0 {
+    /// Receives those that are there. Who cannot have a place and has not spoken has until the next round, when most have, or until too many came after it.
+    fn receive_all(self: &Arc<Self>, listener: &TcpListener, silent: &mut VecDeque<std::net::TcpStream>) {
+        for _ in 0..RECEIVED_MAX {
             match listener.accept() {
                 Ok((tcp, _)) => silent.extend(self.receive(tcp)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The client is gone already, or there are no descriptors: neither is cured by trying again at once.
                 Err(_) => return std::thread::sleep(NO_DESCRIPTOR_WAIT),
+            }
+            if silent.len() > ROUND_MAX {
+                silent.pop_front().into_iter().for_each(|tcp| self.hear(tcp));
             }
         }
     }
@@ -171,37 +177,31 @@ impl House {
             self.hand_over(tcp, |house, tcp| house.serve(tcp, place));
             return None;
         }
+        let handed = || Arc::clone(&self.spoken_handed).try_acquire_owned().ok();
         match Heard::already(&tcp) {
-            Some(Heard::Other) if self.roster.evict(self.settings.evict_after) => {
-                self.hand_over_placeless(tcp, House::take_place);
-            }
-            Some(Heard::Other | Heard::Nothing) => self.refuse(&tcp, now),
-            Some(Heard::Probe) => self.hand_over_placeless(tcp, |house, tcp, placeless| {
-                house.answer(Heard::Probe, tcp, placeless)
-            }),
             None => return Some(tcp),
+            Some(Heard::Nothing) => self.refuse(&tcp, now),
+            Some(heard) => match handed() {
+                Some(placeless) if heard == Heard::Probe => {
+                    self.hand_over(tcp, |house, tcp| house.answer(heard, tcp, placeless));
+                }
+                Some(placeless) if self.roster.evict(self.settings.evict_after) => {
+                    self.hand_over(tcp, |house, tcp| house.take_place(tcp, placeless));
+                }
+                _ => self.refuse(&tcp, now),
+            },
         }
         None
     }
 
-    /// Waits for what a connection says first.
+    /// Waits for what a connection says first; where the runtime has not done with those before, it is closed like the oldest of them.
     fn hear(self: &Arc<Self>, tcp: std::net::TcpStream) {
         let turn = self.hearing.enter();
-        self.hand_over_placeless(tcp, |house, tcp, placeless| async move {
-            let heard = turn.hear(&tcp).await;
-            house.answer(heard, tcp, placeless).await;
-        });
-    }
-
-    /// Hands over a connection that is without a place until it lets its permit go.
-    fn hand_over_placeless<F: Future<Output = ()> + Send + 'static>(
-        self: &Arc<Self>,
-        tcp: std::net::TcpStream,
-        then: impl FnOnce(Arc<Self>, TcpStream, OwnedSemaphorePermit) -> F,
-    ) {
-        // There is one: nobody but this thread takes them, and a round begins when it has enough.
-        if let Ok(placeless) = Arc::clone(&self.placeless).try_acquire_owned() {
-            self.hand_over(tcp, |house, tcp| then(house, tcp, placeless));
+        if let Ok(placeless) = Arc::clone(&self.silent_handed).try_acquire_owned() {
+            self.hand_over(tcp, |house, tcp| async move {
+                let heard = turn.hear(&tcp).await;
+                house.answer(heard, tcp, placeless).await;
+            });
         }
     }
 
