@@ -101,7 +101,7 @@ fn quantile_ms(times: &mut [Duration], share: f64) -> Option<f64> {
     times.get(rank.max(1) - 1).map(|took| took.as_secs_f64() * 1e3)
 }
 
-/// When the calm was back, after `from`: the end of the first stretch of half a second, with so many hot requests in it at least, in which 90% of the
+/// When the calm was back, after `from`: the end of the first stretch of half a second, with sixty hot requests in it at least, in which 90% of the
 /// hot were answered from the cache and, where `p99_ms_max` is asked of calm parts, 99 of 100 of all in that time, so that what the causes left in line has been
 /// worked off.
 pub fn recovered(samples: &[Sample], from: Duration, p99_ms_max: Option<f64>) -> Option<Duration> {

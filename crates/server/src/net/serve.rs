@@ -45,6 +45,8 @@ const RECEIVED_MAX: usize = 64;
 const SILENT_HANDED_MAX: usize = SILENT_MAX + ROUND_MAX;
 const SPOKEN_HANDED_MAX: usize = ROUND_MAX;
 pub(super) const PLACELESS_MAX: usize = SILENT_HANDED_MAX + SPOKEN_HANDED_MAX;
+/// Reads of what a connection has said before it is refused: 64 KiB, as much as the default socket buffer holds.
+const READS_MAX: usize = 16;
 /// How long nobody is received when the system has no descriptor left.
 const NO_DESCRIPTOR_WAIT: Duration = Duration::from_millis(20);
 /// How long a newcomer waits for the place of a connection that is closed for it.
@@ -177,15 +179,14 @@ impl House {
             self.hand_over(tcp, |house, tcp| house.serve(tcp, place));
             return None;
         }
-        let handed = || Arc::clone(&self.spoken_handed).try_acquire_owned().ok();
         match Heard::already(&tcp) {
             None => return Some(tcp),
             Some(Heard::Nothing) => self.refuse(&tcp, now),
-            Some(heard) => match handed() {
-                Some(placeless) if heard == Heard::Probe => {
+            Some(heard) => match Arc::clone(&self.spoken_handed).try_acquire_owned() {
+                Ok(placeless) if heard == Heard::Probe => {
                     self.hand_over(tcp, |house, tcp| house.answer(heard, tcp, placeless));
                 }
-                Some(placeless) if self.roster.evict(self.settings.evict_after) => {
+                Ok(placeless) if self.roster.evict(self.settings.evict_after) => {
                     self.hand_over(tcp, |house, tcp| house.take_place(tcp, placeless));
                 }
                 _ => self.refuse(&tcp, now),
@@ -196,8 +197,8 @@ impl House {
 
     /// Waits for what a connection says first; where the runtime has not done with those before, it is closed like the oldest of them.
     fn hear(self: &Arc<Self>, tcp: std::net::TcpStream) {
-        let turn = self.hearing.enter();
         if let Ok(placeless) = Arc::clone(&self.silent_handed).try_acquire_owned() {
+            let turn = self.hearing.enter();
             self.hand_over(tcp, |house, tcp| async move {
                 let heard = turn.hear(&tcp).await;
                 house.answer(heard, tcp, placeless).await;
@@ -257,9 +258,14 @@ impl House {
     fn refuse(&self, tcp: impl AsFd, since: Nanos) {
         let metrics = &self.app.metrics;
         metrics.connections_refused.fetch_add(1, Relaxed);
-        // Closing over bytes that nobody read resets the connection, and the refusal may be lost with it.
+        // Closing over bytes that nobody read resets the connection, and the refusal may be lost with it. Who sends faster than they are read is not waited for.
         let mut bytes = [0; 4096];
-        while recv(&tcp, &mut bytes[..], RecvFlags::DONTWAIT).is_ok_and(|(count, _)| count == bytes.len()) {}
+        for _ in 0..READS_MAX {
+            let read = recv(&tcp, &mut bytes[..], RecvFlags::DONTWAIT);
+            if !read.is_ok_and(|(count, _)| count == bytes.len()) {
+                break;
+            }
+        }
         // Fits the empty send buffer of a new socket, or the client is gone. It leaves together with the end of the stream: to send is most of what a
         // refusal costs, and so it is done once.
         let _ = send(
