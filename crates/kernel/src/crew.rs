@@ -3,7 +3,9 @@
 //! Forking and joining through the operating system costs more than a product of sixteen rows. Here a leader announces a
 //! call by one store, and it and every helper that happens to be there claim its chunks by one atomic addition each. A helper that
 //! is late, or that the system has taken off its core, costs nothing but its help: the leader waits only for chunks that were
-//! begun. Helpers spin while they serve, so they serve only as long as a pass takes, and sleep elsewhere between passes.
+//! begun. Helpers spin while they serve, so they serve only as long as a pass takes, and sleep elsewhere between passes. Who has spun for
+//! longer than a hand-over takes lets others run: where two of a crew share a core for a moment, each would otherwise spin away the time
+//! slice in which the other would have done the work.
 //! A crew outlives its passes: [`Crew::muster`] opens it and [`Crew::dismiss`] sends its helpers away.
 
 use core::cell::UnsafeCell;
@@ -18,6 +20,23 @@ const LANES_MAX: usize = 64;
 /// Low half of [`Crew::claims`]: the next chunk. High half: how many there are.
 const COUNT_SHIFT: u32 = 32;
 const NEXT_MASK: u64 = (1 << COUNT_SHIFT) - 1;
+/// Looks for work before the core is offered to others: some ten microseconds.
+const SPINS: u32 = 256;
+
+/// How long a thread has spun.
+#[derive(Default)]
+struct Spin(u32);
+
+impl Spin {
+    fn again(&mut self) {
+        if self.0 < SPINS {
+            self.0 += 1;
+            spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
+    }
+}
 
 /// A leader and the helpers that serve it at the moment.
 ///
@@ -136,10 +155,14 @@ impl Crew {
     /// As [`Crew::serve`], or until `stay` says no.
     pub fn serve_while(&self, stay: impl Fn() -> bool) {
         let Some(lane) = self.take_lane() else { return };
+        let mut spin = Spin::default();
         while !self.dismissed.load(Ordering::Relaxed) && stay() {
             match self.claim() {
-                Some(chunk) => self.help(chunk, lane.index),
-                None => spin_loop(),
+                Some(chunk) => {
+                    self.help(chunk, lane.index);
+                    spin = Spin::default();
+                }
+                None => spin.again(),
             }
         }
     }
@@ -221,8 +244,9 @@ impl Drop for Join<'_> {
         while self.crew.claim().is_some() {
             self.own += 1;
         }
+        let mut spin = Spin::default();
         while self.crew.finished.load(Ordering::Acquire) + self.own < self.chunks {
-            spin_loop();
+            spin.again();
         }
         self.crew.leading.store(false, Ordering::Release);
     }

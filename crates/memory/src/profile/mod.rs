@@ -28,10 +28,11 @@ pub use stack::{FRAMES_MAX, Stack};
 use crate::ring::Ring;
 use births::{Births, Raw};
 
-/// Heap bytes between two samples, on average.
-pub const HEAP_INTERVAL_BYTES: usize = 32 * 1024;
+/// Heap bytes between two samples, on average. A stack takes some ten microseconds to walk, and an answer from the cache is worth sixty: with an interval of
+/// 32 KiB, looking cost more than a hundredth.
+pub const HEAP_INTERVAL_BYTES: usize = 256 * 1024;
 /// Leases of a thread between two samples.
-pub const LEASE_INTERVAL: u32 = 64;
+pub const LEASE_INTERVAL: u32 = 128;
 /// Sampled objects that are remembered: two to the power of this.
 const BIRTHS_BITS: u32 = 11;
 /// Stacks of CPU samples and forbidden allocations that wait to be read.
