@@ -91,13 +91,18 @@ fn refusing(reading: &Reading, series: &Series) -> Option<Finding> {
     let why = reasons.first().map_or("bytes", |reason| reason.0.as_str());
     let groups = groups(reading);
     let holder = groups.first().map(|group| group.says(reading));
+    // Who holds most is named once: here, or below with the others.
+    let mut named = 0;
     let because = match (why, holder) {
         ("time", _) => format!(
             "because workers cannot keep up with what comes in: {} in line or in work",
             count(working(&state.requests), "request is", "requests are")
         ),
         _ if is_over(reading, series) => while_it_lasted(reading, series),
-        (_, Some(holder)) => format!("because {holder}"),
+        (_, Some(holder)) => {
+            named = 1;
+            format!("because {holder}")
+        }
         (_, None) => "although nothing is inside now".to_owned(),
     };
     let shares = reasons.iter().map(|(reason, n)| format!("{n} for {reason}"));
@@ -113,7 +118,7 @@ fn refusing(reading: &Reading, series: &Series) -> Option<Finding> {
         bytes(state.ledger.limit_bytes),
         count(state.requests_inside, "request", "requests"),
     ));
-    evidence.extend(groups.iter().skip(1).map(|group| group.says(reading)));
+    evidence.extend(groups.iter().skip(named).map(|group| group.says(reading)));
     let leases = stacks(&reading.pools);
     if let Some((place, held)) = by_place(&leases, |stack| stack.value).first() {
         evidence.push(format!(
