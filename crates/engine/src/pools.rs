@@ -52,6 +52,19 @@ impl Pools {
         })
     }
 
+    /// Marks what is leased now, of all kinds.
+    pub(crate) fn mark(&self) {
+        self.bodies.mark();
+        self.inputs.mark();
+        self.ids.mark();
+        self.tokens.mark();
+        self.words.mark();
+        self.labels.mark();
+        self.features.mark();
+        self.pins.mark();
+        self.chunks.mark();
+    }
+
     /// The cap that all of them share.
     pub(crate) fn cap(&self) -> &CommitCap {
         &self.cap

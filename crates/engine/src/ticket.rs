@@ -165,17 +165,8 @@ struct Slots {
 impl Ticket {
     fn new(engine: Arc<Engine>, grant: Grant, known: Known) -> Ticket {
         let place = Place::new(Arc::clone(&engine), grant.berth);
-        let pools = engine.pools();
-        let reserved = "these bytes were debited";
-        let slots = Slots {
-            body: pools.bodies.lease(known.body_bytes.max(1)).expect(reserved),
-            body_bytes: 0,
-            inputs: InputTable::new(pools.inputs.lease(known.inputs).expect(reserved)),
-            ids: lease(&pools.ids, known.ids).expect(reserved),
-            ids_used: 0,
-            held: grant.held,
-        };
-        let held_bytes = slots.held.bytes();
+        let held_bytes = grant.held.bytes();
+        // Before anything is leased: a lease is never older than the request that a diagnosis finds for it.
         let owner = Owner {
             number: engine.number_request(),
             admitted: engine.now(),
@@ -186,6 +177,16 @@ impl Ticket {
         cell.receiving_bytes = held_bytes;
         cell.owner = owner;
         drop(cell);
+        let pools = engine.pools();
+        let reserved = "these bytes were debited";
+        let slots = Slots {
+            body: pools.bodies.lease(known.body_bytes.max(1)).expect(reserved),
+            body_bytes: 0,
+            inputs: InputTable::new(pools.inputs.lease(known.inputs).expect(reserved)),
+            ids: lease(&pools.ids, known.ids).expect(reserved),
+            ids_used: 0,
+            held: grant.held,
+        };
         engine.tell(owner.number, |_| Step::Admitted {
             bytes: held_bytes as u64,
         });

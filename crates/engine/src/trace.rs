@@ -4,7 +4,7 @@
 //! in the ring, told in one call a stage. All times are the engine's clock's, so that one axis holds it all.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
 
 use plimsoll_memory::{CacheStats, Ring};
@@ -457,6 +457,22 @@ impl Engine {
                 number,
             })
         })
+    }
+
+    /// Marks all leases that are out ([`plimsoll_memory::Pool::mark`]). Who leased what is still counted later was admitted before [`leases_marked`](Self::leases_marked).
+    pub fn mark_leases(&self) {
+        // No time until it is over: what is counted in between is of either mark.
+        self.marked_at.store(u64::MAX, SeqCst);
+        self.pools().mark();
+        self.marked_at.store(self.now().0, SeqCst);
+    }
+
+    /// When leases were last marked: 0 where they never were, `None` while they are. Asked after the counts, it holds for them.
+    pub fn leases_marked(&self) -> Option<Nanos> {
+        match self.marked_at.load(SeqCst) {
+            u64::MAX => None,
+            at => Some(Nanos(at)),
+        }
     }
 
     /// Every request that is inside.

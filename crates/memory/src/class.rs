@@ -12,11 +12,12 @@ use crate::sync::{Mutex, MutexGuard, lock};
 /// End of a list.
 const NONE: u32 = u32::MAX;
 
-/// A slot that someone holds, and the generation in which they got it.
+/// A slot that someone holds, the generation in which they got it, and after how many marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SlotId {
     pub(crate) index: u32,
     pub(crate) generation: u32,
+    marks: u32,
 }
 
 #[derive(Debug)]
@@ -36,6 +37,9 @@ pub(crate) struct Lists {
     touched: u32,
     pub(crate) idle_slots: u32,
     pub(crate) leased_slots: u32,
+    marks: u32,
+    /// Of those that are out, how many were at the last mark.
+    pub(crate) marked_slots: u32,
     pub(crate) hits: u64,
     pub(crate) misses: u64,
     pub(crate) discarded: u64,
@@ -56,6 +60,8 @@ impl Class {
             touched: 0,
             idle_slots: 0,
             leased_slots: 0,
+            marks: 0,
+            marked_slots: 0,
             hits: 0,
             misses: 0,
             discarded: 0,
@@ -179,7 +185,14 @@ impl Lists {
         SlotId {
             index,
             generation: self.generations[index as usize],
+            marks: self.marks,
         }
+    }
+
+    /// What is out from now on is told apart from what is out now.
+    pub(crate) fn mark(&mut self) {
+        self.marks = self.marks.wrapping_add(1);
+        self.marked_slots = self.leased_slots;
     }
 
     /// Takes a slot back in: false, counted, when the stamp is not the one it was handed out with.
@@ -191,6 +204,9 @@ impl Lists {
         }
         *generation = generation.wrapping_add(1);
         self.leased_slots -= 1;
+        if slot.marks != self.marks {
+            self.marked_slots -= 1;
+        }
         true
     }
 }

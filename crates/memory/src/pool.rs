@@ -54,6 +54,10 @@ pub struct PoolStats {
     pub leased_slots: usize,
     /// Their bytes.
     pub leased_bytes: usize,
+    /// Of those that are out, how many were out at the last [mark](Pool::mark).
+    pub marked_slots: usize,
+    /// Their bytes.
+    pub marked_bytes: usize,
     /// Slots that are committed and waiting.
     pub idle_slots: usize,
     /// Their bytes.
@@ -223,12 +227,20 @@ impl<T: Pod> Pool<T> {
         }
     }
 
+    /// Marks the leases that are out: [`PoolStats::marked_slots`] counts those of them that still are, none that came after. Two counts of leases cannot tell whether
+    /// they counted the same ones; this can. A mark takes the place of the one before.
+    pub fn mark(&self) {
+        self.core.classes.iter().for_each(|class| class.lists().mark());
+    }
+
     /// Counts over all sizes.
     pub fn stats(&self) -> PoolStats {
         let mut sum = PoolStats::default();
         for (_, stats) in self.stats_by_size() {
             sum.leased_slots += stats.leased_slots;
             sum.leased_bytes += stats.leased_bytes;
+            sum.marked_slots += stats.marked_slots;
+            sum.marked_bytes += stats.marked_bytes;
             sum.idle_slots += stats.idle_slots;
             sum.idle_bytes += stats.idle_bytes;
             sum.committed_bytes += stats.committed_bytes;
@@ -283,6 +295,8 @@ fn class_stats(class: &Class) -> PoolStats {
     PoolStats {
         leased_slots: lists.leased_slots as usize,
         leased_bytes: lists.leased_slots as usize * class.slot_bytes(),
+        marked_slots: lists.marked_slots as usize,
+        marked_bytes: lists.marked_slots as usize * class.slot_bytes(),
         idle_slots: lists.idle_slots as usize,
         idle_bytes: lists.idle_slots as usize * class.slot_bytes(),
         committed_bytes,

@@ -58,6 +58,27 @@ fn a_lease_takes_the_next_power_of_two_in_pages() {
 }
 
 #[test]
+fn a_mark_tells_the_same_leases_from_as_many_others() {
+    let (_cap, pool) = alone(8, Clear::Never);
+    let marked = || (pool.stats().marked_slots, pool.stats().marked_bytes);
+    let (kept, short) = (pool.lease(1).unwrap(), pool.lease(1).unwrap());
+    assert_eq!(marked(), (0, 0), "nobody has marked");
+    pool.mark();
+    assert_eq!(marked(), (2, 2 * kept.slot_bytes()));
+    // Its slot goes to another lease, of the same size, at the same place.
+    let address = short.as_ptr();
+    drop(short);
+    let other = pool.lease(1).unwrap();
+    assert_eq!((other.as_ptr(), pool.stats().leased_slots), (address, 2));
+    assert_eq!(marked(), (1, kept.slot_bytes()));
+    pool.mark();
+    assert_eq!(marked().0, 2, "the other was out at the second mark");
+    other.discard();
+    drop(kept);
+    assert_eq!(marked(), (0, 0));
+}
+
+#[test]
 fn slots_are_reused_and_counted() {
     let (cap, pool) = alone(8, Clear::Never);
     let (first, second) = (pool.lease(10).unwrap(), pool.lease(10).unwrap());

@@ -8,7 +8,7 @@
 //! | `/debug/pprof/threads` | where each thread stands now | pprof |
 //! | `/debug/pprof/forbidden?seconds=` | allocations where there must be none | pprof |
 //! | `/debug/trace?seconds=` | requests, stages, passes, reclaim cycles, levels, evictions, refusals | Chrome's trace events, as Perfetto opens |
-//! | `/debug/state` | who is inside, what workers do, all counts | JSON |
+//! | `/debug/state?mark=` | who is inside, what workers do, all counts | JSON |
 //!
 //! It is off unless the operator names an address, and has a thread of its own, so that reading a profile, which takes time, holds up no request and is held up by none. All
 //! that it may take is in the bill ([`lines`]): samples and events lie in tables of fixed size, connections are few, what is read is written piece by piece or bounded.
@@ -42,7 +42,7 @@ use crate::app::App;
 
 pub use pprof::{Function, Label, Line, Location, Profile, Sample, ValueType};
 
-/// Connections at the same time: a diagnosis uses five.
+/// Connections at the same time: a diagnosis uses four.
 const CONNECTIONS_MAX: usize = 8;
 /// The kernel's buffers and hyper's, of one of them.
 const CONNECTION_BYTES: usize = 96 * 1024;

@@ -1,22 +1,29 @@
 //! `/debug/state`: who is inside, what workers do, what is held, as of now. Times are milliseconds of the engine's clock.
+//!
+//! With `?mark=1` it marks the leases that are out first: each later state counts how many of them still are. Requests are read before leases, and the time of the mark
+//! after them: so whoever is not among the requests of one state owns none of the marked leases of a later one.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header;
+use http::{Uri, header};
 use plimsoll_engine::Nanos;
 use plimsoll_engine::trace::{Deed, Inside};
 use plimsoll_memory::{alloc, process, profile};
 use serde_json::{Value, json};
 
+use super::{Problem, number};
 use crate::app::App;
 use crate::cli::plan;
 use crate::wire::analyze;
 
-pub(super) async fn state(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn state(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     let engine = &app.engine;
+    if number(&uri, "mark", 0, 0..=1)? == 1 {
+        engine.mark_leases();
+    }
     let (now, ledger) = (engine.now(), engine.ledger());
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let heap = alloc::total_counts();
@@ -42,6 +49,7 @@ pub(super) async fn state(State(app): State<Arc<App>>) -> Response {
         "requests": engine.inside().map(request).collect::<Vec<_>>(),
         "workers": workers(&app),
         "pools": pools(&app),
+        "leases_marked_ms": engine.leases_marked().map(ms),
         "heap": {
             "live_bytes": heap.live_bytes(),
             "allocations": heap.allocations,
@@ -51,7 +59,8 @@ pub(super) async fn state(State(app): State<Arc<App>>) -> Response {
         "reclaim": {"cycles": reclaim.cycles, "worked_ms": reclaim.worked_ns / 1_000_000},
         "connections": app.metrics.connections(),
     });
-    ([(header::CONTENT_TYPE, "application/json")], state.to_string()).into_response()
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    Ok((json, state.to_string()).into_response())
 }
 
 fn ms(at: Nanos) -> u64 {
@@ -114,6 +123,8 @@ fn pools(app: &App) -> Vec<Value> {
                 "kind": pool.kind,
                 "leased_slots": pool.stats.leased_slots,
                 "leased_bytes": pool.stats.leased_bytes,
+                "marked_slots": pool.stats.marked_slots,
+                "marked_bytes": pool.stats.marked_bytes,
                 "idle_slots": pool.stats.idle_slots,
                 "idle_bytes": pool.stats.idle_bytes,
                 "hits": pool.stats.hits,

@@ -1,9 +1,11 @@
 //! `/debug/trace`: what happens, as Chrome's trace events, which Perfetto opens.
 //!
 //! Requests are asynchronous spans with their phases inside; each worker has a track of text stages and passes; the governor one of reclaim cycles; the door one of
-//! refusals. Counters of memory and of pools are read ten times a second. What the governor did before is told first, as far back as it is known. Times are microseconds of
-//! the engine's clock.
+//! refusals. Counters of memory and of pools are read ten times a second. What the governor did before is told first, as far back as it is known, and who is inside already,
+//! as of when they came: an end without a beginning is an error to some readers, and who has been inside for long is whom one looks for. Times are microseconds of the
+//! engine's clock.
 
+use std::collections::HashMap;
 use std::fmt::{Result as Written, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,10 +16,10 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, Uri, header};
 use plimsoll_engine::Nanos;
-use plimsoll_engine::trace::{Deed, Phase, REFUSALS, Step, Told};
+use plimsoll_engine::trace::{Deed, Inside, Phase, REFUSALS, Step, Told};
 use plimsoll_memory::{alloc, process};
 use tokio::sync::mpsc::Sender;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::stream::stream;
 use super::{Problem, seconds};
@@ -25,6 +27,8 @@ use crate::app::App;
 
 /// Between two readings of counters.
 const READING: Duration = Duration::from_millis(100);
+/// A step is told a moment after it is taken: so long after a list of requests, all that were taken before it are told.
+const TOLD: Duration = Duration::from_millis(10);
 /// A piece of the response.
 const PIECE_BYTES: usize = 64 * 1024;
 /// Tracks: workers come after these.
@@ -45,6 +49,11 @@ pub(super) async fn trace(State(app): State<Arc<App>>, uri: Uri) -> Result<Respo
 async fn write(app: Arc<App>, time: Duration, sender: Sender<Bytes>) {
     let (began, mut trace) = (Instant::now(), Trace::new(&app));
     let mut reading = began;
+    let inside: Vec<Inside> = app.engine.inside().collect();
+    sleep(TOLD).await;
+    if trace.begin(&inside).is_err() {
+        return;
+    }
     loop {
         let over = reading >= began + time;
         let fetched = trace.fetch(over);
@@ -93,6 +102,23 @@ impl<'a> Trace<'a> {
             next_deed: 0,
             lost: 0,
         }
+    }
+
+    /// Tells of those who are inside. Who took a step since the ring's end was read stands where that step found it.
+    fn begin(&mut self, inside: &[Inside]) -> Written {
+        let mut moved: HashMap<u64, Option<Phase>> = HashMap::new();
+        self.app.engine.steps(self.next_step, |told| {
+            if let Some(phase) = phase_before(&told.step) {
+                moved.entry(told.number).or_insert(phase);
+            }
+        });
+        for one in inside {
+            let phase = moved.get(&one.number).copied().unwrap_or(Some(one.phase));
+            if let Some(phase) = phase {
+                write_inside(&mut self.text, one, phase)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes what happened since it was called last, and the counters.
@@ -148,6 +174,38 @@ fn request(text: &mut String, kind: char, at: Nanos, number: u64, name: &str, ar
     )
 }
 
+/// Where a request stood before it took this step: nowhere before it was admitted. `None` for what is no request's step.
+fn phase_before(step: &Step) -> Option<Option<Phase>> {
+    match *step {
+        Step::Admitted { .. } => Some(None),
+        Step::Submitted { .. } => Some(Some(Phase::Body)),
+        Step::InPass { .. } | Step::Writing { .. } => Some(Some(Phase::Work)),
+        Step::Left { phase, .. } => Some(Some(phase)),
+        Step::Refused { .. } | Step::Text { .. } | Step::Pass { .. } => None,
+    }
+}
+
+/// The name of a phase's span.
+fn span_of(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Body => "body",
+        Phase::Line | Phase::Work => "work",
+        Phase::Answer => "answer",
+    }
+}
+
+/// A request that came before the trace, with the phase in which it stands. When its body had come is not known: its work is drawn from its admission.
+fn write_inside(text: &mut String, one: &Inside, phase: Phase) -> Written {
+    let args = format!("\"request\":{},\"bytes\":{}", one.number, one.held_bytes);
+    request(text, 'b', one.admitted, one.number, "request", &args)?;
+    let since = match phase {
+        Phase::Answer => one.writing.unwrap_or(one.admitted),
+        _ => one.admitted,
+    };
+    let args = format!("\"bytes\":{}", one.held_bytes);
+    request(text, 'b', since, one.number, span_of(phase), &args)
+}
+
 fn write_step(text: &mut String, &Told { at, number, step }: &Told) -> Written {
     match step {
         Step::Admitted { bytes } => {
@@ -183,8 +241,10 @@ fn write_step(text: &mut String, &Told { at, number, step }: &Told) -> Written {
             let track = WORKERS + worker as usize;
             let args = format!("\"pass\":{number},\"sequences\":{sequences},\"tokens\":{tokens}");
             span(text, track, began, at, "pass", &args)?;
-            span(text, track, began, heads_began, "encoder", "")?;
-            span(text, track, heads_began, at, "heads", "")
+            // Readers add up beginnings and durations, whose sums are not exact: what ends as its parent does may end behind it, and is lost. So it ends before.
+            let before = |end: Nanos| Nanos(end.0.saturating_sub(1));
+            span(text, track, began, before(heads_began), "encoder", "")?;
+            span(text, track, heads_began, before(at), "heads", "")
         }
         Step::InPass { pass } => request(text, 'n', at, number, "pass", &format!("\"pass\":{pass}")),
         Step::Writing { bytes } => {
@@ -192,12 +252,7 @@ fn write_step(text: &mut String, &Told { at, number, step }: &Told) -> Written {
             request(text, 'b', at, number, "answer", &format!("\"bytes\":{bytes}"))
         }
         Step::Left { phase, flushed_bytes } => {
-            let inner = match phase {
-                Phase::Body => "body",
-                Phase::Line | Phase::Work => "work",
-                Phase::Answer => "answer",
-            };
-            request(text, 'e', at, number, inner, "")?;
+            request(text, 'e', at, number, span_of(phase), "")?;
             let args = format!("\"from\":\"{}\",\"flushed\":{flushed_bytes}", phase.name());
             request(text, 'e', at, number, "request", &args)
         }
@@ -289,6 +344,52 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    #[test]
+    fn who_came_before_the_trace_has_a_beginning_for_each_end() {
+        let told = |step| Told {
+            at: Nanos(9000),
+            number: 5,
+            step,
+        };
+        let one = Inside {
+            number: 5,
+            phase: Phase::Answer,
+            admitted: Nanos(1000),
+            writing: Some(Nanos(4000)),
+            held_bytes: 8,
+            flushed_bytes: 0,
+            tasks: plimsoll_engine::Tasks::EMBEDDING,
+        };
+        let rest = [
+            Step::Submitted { bytes: 8, inputs: 1 },
+            Step::InPass { pass: 1 },
+            Step::Writing { bytes: 8 },
+            Step::Left {
+                phase: Phase::Answer,
+                flushed_bytes: 3,
+            },
+        ];
+        for first in 0..rest.len() {
+            let phase = phase_before(&rest[first]).flatten().unwrap();
+            let mut text = String::from("[0");
+            write_inside(&mut text, &one, phase).unwrap();
+            rest[first..]
+                .iter()
+                .for_each(|&step| write_step(&mut text, &told(step)).unwrap());
+            let events: Vec<Value> = serde_json::from_str(&(text + "]")).unwrap();
+            let mut open = Vec::new();
+            for event in &events[1..] {
+                match event["ph"].as_str() {
+                    Some("b") => open.push(&event["name"]),
+                    Some("e") => assert_eq!(open.pop(), Some(&event["name"]), "{first}"),
+                    _ => {}
+                }
+            }
+            assert!(open.is_empty(), "{first}");
+        }
+        assert_eq!(phase_before(&Step::Admitted { bytes: 1 }), Some(None));
+    }
 
     #[test]
     fn every_event_is_json() {

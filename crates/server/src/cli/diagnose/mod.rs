@@ -4,6 +4,7 @@
 //! page that shows it all.
 
 mod fetch;
+mod held;
 mod page;
 mod readers;
 mod reading;

@@ -10,14 +10,17 @@ use serde_json::{Map, Value};
 use super::fetch::Url;
 use crate::debug::Profile;
 
+/// Requests are listed once more so long before the end, or after half of a shorter reading: what they leave takes less to come back.
+const LISTED: Duration = Duration::from_secs(1);
 /// CPU time is told apart by slices so long.
 const SLICE_MS: u64 = 250;
 
 /// What was read.
 pub(super) struct Reading {
     pub(super) url: String,
-    /// The state before and after.
+    /// The state before, with all leases marked; shortly before the end; and after.
     pub(super) before: State,
+    pub(super) meanwhile: State,
     pub(super) after: State,
     pub(super) events: Vec<Event>,
     pub(super) cpu: Profile,
@@ -80,6 +83,7 @@ pub(super) struct State {
     pub(super) requests: Vec<Request>,
     pub(super) workers: Vec<Worker>,
     pub(super) pools: Vec<Pool>,
+    pub(super) leases_marked_ms: Option<u64>,
     pub(super) heap: Heap,
     pub(super) reclaim: Reclaim,
 }
@@ -112,8 +116,8 @@ pub(super) struct Worker {
 #[derive(Deserialize)]
 pub(super) struct Pool {
     pub(super) kind: String,
-    pub(super) leased_slots: u64,
-    pub(super) leased_bytes: u64,
+    pub(super) marked_slots: u64,
+    pub(super) marked_bytes: u64,
     pub(super) ages: Ages,
 }
 
@@ -152,12 +156,12 @@ impl Reading {
         let began = Instant::now();
         let (moment, time) = (Duration::ZERO, Duration::from_secs(seconds));
         let profile = |path: &str, takes| url.get(path, takes).and_then(|bytes| Profile::unpack(&bytes));
-        let state = || -> Result<State> {
-            serde_json::from_slice(&url.get("/debug/state", moment)?).map_err(Error::other)
+        let state = |path: &str| -> Result<State> {
+            serde_json::from_slice(&url.get(path, moment)?).map_err(Error::other)
         };
-        let before = state()?;
+        let before = state("/debug/state?mark=1")?;
         let heap_before = profile("/debug/pprof/heap", moment)?;
-        let (cpu, events, forbidden) = thread::scope(|scope| {
+        let (cpu, events, forbidden, meanwhile) = thread::scope(|scope| {
             let cpu = scope.spawn(|| {
                 profile(
                     &format!("/debug/pprof/profile?seconds={seconds}&slice_ms={SLICE_MS}"),
@@ -166,10 +170,14 @@ impl Reading {
             });
             let forbidden =
                 scope.spawn(|| profile(&format!("/debug/pprof/forbidden?seconds={seconds}"), time));
+            let meanwhile = scope.spawn(|| {
+                thread::sleep(time - LISTED.min(time / 2));
+                state("/debug/state")
+            });
             let trace = url.get(&format!("/debug/trace?seconds={seconds}"), time);
-            (join(cpu), trace, join(forbidden))
+            (join(cpu), trace, join(forbidden), join(meanwhile))
         });
-        let after = state()?;
+        let after = state("/debug/state")?;
         let threads = profile("/debug/pprof/threads", moment)?;
         let trace: Trace = serde_json::from_slice(&events?).map_err(Error::other)?;
         Ok(Reading {
@@ -180,6 +188,7 @@ impl Reading {
             pools: profile("/debug/pprof/pools", moment)?,
             events: trace.events,
             before,
+            meanwhile: meanwhile?,
             after,
             heap_before,
             threads,
@@ -197,4 +206,50 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread
         .join()
         .unwrap_or_else(|_| Err(Error::other("a thread of the diagnosis panicked")))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The state of a server with nobody inside, but for what is said of it.
+    pub(in crate::cli::diagnose) fn state(said: Value) -> State {
+        let mut all = json!({
+            "version": "", "model": "", "now_ms": 1000, "unix_ms": 1000, "memory_limit_bytes": 0, "plan": null, "level": "normal", "level_since_ms": null,
+            "ledger": {"limit_bytes": 6 << 20, "requests_bytes": 0}, "requests_inside": 0, "workers": [], "requests": [], "pools": [], "leases_marked_ms": 0,
+            "heap": {"live_bytes": 0, "pipeline_allocations": 0, "sealed_allocations": 0}, "reclaim": {"cycles": 0, "worked_ms": 0},
+        });
+        let Value::Object(said) = said else {
+            panic!("not an object")
+        };
+        all.as_object_mut().unwrap().extend(said);
+        serde_json::from_value(all).unwrap()
+    }
+
+    /// A request in work.
+    pub(in crate::cli::diagnose) fn request(admitted_ms: u64, held_bytes: u64) -> Value {
+        json!({
+            "number": 1, "phase": "work", "admitted_ms": admitted_ms, "writing_ms": null, "held_bytes": held_bytes, "flushed_bytes": 0, "tasks": [],
+        })
+    }
+
+    /// What was read of such states, and nothing else.
+    pub(in crate::cli::diagnose) fn reading(before: Value, meanwhile: Value, after: Value) -> Reading {
+        Reading {
+            url: String::new(),
+            before: state(before),
+            meanwhile: state(meanwhile),
+            after: state(after),
+            events: Vec::new(),
+            cpu: Profile::default(),
+            heap_before: Profile::default(),
+            heap: Profile::default(),
+            pools: Profile::default(),
+            threads: Profile::default(),
+            forbidden: Profile::default(),
+            overhead: Duration::ZERO,
+        }
+    }
 }

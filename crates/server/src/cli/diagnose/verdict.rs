@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::held::held;
 use super::readers::{is_slow, rate, readers, taken_per_s};
 use super::reading::{Reading, Request, Worker};
 use super::series::Series;
@@ -69,7 +70,8 @@ pub(super) fn clock(unix_ms: u64) -> String {
     format!("{:02}:{:02}:{:02} UTC", s / 3600, s / 60 % 60, s % 60)
 }
 
-fn count(number: u64, one: &str, many: &str) -> String {
+/// A number of things, one or many.
+pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
@@ -89,13 +91,18 @@ fn refusing(reading: &Reading, series: &Series) -> Option<Finding> {
     let why = reasons.first().map_or("bytes", |reason| reason.0.as_str());
     let groups = groups(reading);
     let holder = groups.first().map(|group| group.says(reading));
+    // Who holds most is named once: here, or below with the others.
+    let mut named = 0;
     let because = match (why, holder) {
         ("time", _) => format!(
             "because workers cannot keep up with what comes in: {} in line or in work",
             count(working(&state.requests), "request is", "requests are")
         ),
         _ if is_over(reading, series) => while_it_lasted(reading, series),
-        (_, Some(holder)) => format!("because {holder}"),
+        (_, Some(holder)) => {
+            named = 1;
+            format!("because {holder}")
+        }
         (_, None) => "although nothing is inside now".to_owned(),
     };
     let shares = reasons.iter().map(|(reason, n)| format!("{n} for {reason}"));
@@ -111,7 +118,7 @@ fn refusing(reading: &Reading, series: &Series) -> Option<Finding> {
         bytes(state.ledger.limit_bytes),
         count(state.requests_inside, "request", "requests"),
     ));
-    evidence.extend(groups.iter().skip(1).map(|group| group.says(reading)));
+    evidence.extend(groups.iter().skip(named).map(|group| group.says(reading)));
     let leases = stacks(&reading.pools);
     if let Some((place, held)) = by_place(&leases, |stack| stack.value).first() {
         evidence.push(format!(
@@ -218,63 +225,6 @@ fn groups(reading: &Reading) -> Vec<Group<'_>> {
     }
     groups.sort_by_key(|group| std::cmp::Reverse(group.held_bytes()));
     groups
-}
-
-/// Leases that no request inside can own: a request leases one slot of a kind, and two chunks.
-fn held(reading: &Reading) -> Vec<Finding> {
-    let leases = stacks(&reading.pools);
-    let pools = reading.before.pools.iter().zip(&reading.after.pools);
-    let found = pools.filter_map(|(before, after)| {
-        let each = if after.kind == "answer chunks" { 2 } else { 1 };
-        let over = |slots: u64, inside: u64| slots.saturating_sub(inside * each);
-        let slots = over(after.leased_slots, reading.after.requests_inside);
-        // Slots come back a moment after their request: only what was too much before as well is held.
-        if slots == 0 || over(before.leased_slots, reading.before.requests_inside) == 0 {
-            return None;
-        }
-        let read_ms = (reading.seconds() * 1000.0) as i64;
-        let old = leases
-            .iter()
-            .filter(|lease| lease.text("kind") == after.kind && lease.number("age") >= read_ms);
-        let old: Vec<Stack<'_>> = old.cloned().collect();
-        let oldest_ms = old.iter().map(|lease| lease.number("age")).max();
-        let places = by_place(&old, |lease| lease.count);
-        let born = places.first().map_or_else(
-            || "none of them was sampled at its birth".to_owned(),
-            |(place, _)| format!("born in {place}"),
-        );
-        let mut evidence = vec![format!(
-            "{} slots of {} ({}) are leased and {} inside",
-            after.leased_slots,
-            after.kind,
-            bytes(after.leased_bytes),
-            count(reading.after.requests_inside, "request is", "requests are"),
-        )];
-        if let (Some(oldest), Some(p999)) = (oldest_ms, after.ages.p999_ms) {
-            evidence.push(format!(
-                "the oldest is {} old; 999 of 1,000 of its kind ({} seen) end within {}",
-                span(oldest as f64),
-                after.ages.died.unwrap_or(0),
-                span(p999)
-            ));
-        }
-        evidence.extend(old.first().map(|lease| path("born", lease)));
-        Some(Finding {
-            rule: "held",
-            says: format!(
-                "{} of {} past the end of {}: {born}.",
-                count(slots, "lease is held", "leases are held"),
-                after.kind,
-                if slots == 1 {
-                    "its request"
-                } else {
-                    "their requests"
-                },
-            ),
-            evidence,
-        })
-    });
-    found.collect()
 }
 
 /// The heap grows, and one place makes it grow.
@@ -410,46 +360,27 @@ fn blocked(reading: &Reading, series: &Series) -> Vec<Finding> {
 }
 
 /// A stack in a line, from the place outwards.
-fn path(what: &str, stack: &Stack<'_>) -> String {
+pub(super) fn path(what: &str, stack: &Stack<'_>) -> String {
     let frames: Vec<&str> = stack.meant().take(6).collect();
     format!("{what} in {}", frames.join(" ← "))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::json;
 
-    use super::super::reading::State;
+    use super::super::reading::tests::{reading, request};
     use super::super::series::Counter;
     use super::*;
-    use crate::debug::Profile;
 
     /// What was read of a server that has refused, with one request in work that holds so much.
     fn refused(held_bytes: u64) -> Reading {
-        let state = || -> State {
-            serde_json::from_value(json!({
-                "version": "", "model": "", "now_ms": 1000, "unix_ms": 1000, "memory_limit_bytes": 0, "plan": null, "level": "normal", "level_since_ms": null,
-                "ledger": {"limit_bytes": 6 << 20, "requests_bytes": held_bytes}, "requests_inside": 1, "workers": [], "pools": [],
-                "requests": [{"number": 1, "phase": "work", "admitted_ms": 0, "writing_ms": null, "held_bytes": held_bytes, "flushed_bytes": 0, "tasks": []}],
-                "heap": {"live_bytes": 0, "pipeline_allocations": 0, "sealed_allocations": 0}, "reclaim": {"cycles": 0, "worked_ms": 0},
-            }))
-            .unwrap()
-        };
-        Reading {
-            url: String::new(),
-            before: state(),
-            after: state(),
-            events: Vec::new(),
-            cpu: Profile::default(),
-            heap_before: Profile::default(),
-            heap: Profile::default(),
-            pools: Profile::default(),
-            threads: Profile::default(),
-            forbidden: Profile::default(),
-            overhead: Duration::ZERO,
-        }
+        let state = json!({
+            "ledger": {"limit_bytes": 6 << 20, "requests_bytes": held_bytes},
+            "requests_inside": 1,
+            "requests": [request(0, held_bytes)],
+        });
+        reading(state.clone(), state.clone(), state)
     }
 
     #[test]

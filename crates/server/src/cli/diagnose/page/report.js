@@ -87,7 +87,7 @@
       over: [['limit', limit, '--ink'], ['refusing at', limit.map(v => v && v * .85), '--bad'], ['strained at', limit.map(v => v && v * .6), '--s2']] },
     { title: 'Memory by owner', note: 'of the whole process', unit: bytes, stacked: true, lines: owners, over: [] },
     { title: 'Requests a second', unit: whole, lines: [['answered', series.answered, '--s1'], ['refused', series.refused, '--bad']] },
-    { title: 'From the door to the last byte', note: 'milliseconds', unit: span, gaps: true, lines: [['P50', series.p50, '--s1'], ['P99', series.p99, '--s2']] },
+    { title: 'From the door to the last byte', unit: span, gaps: true, lines: [['P50', series.p50, '--s1'], ['P99', series.p99, '--s2']] },
     { title: 'Requests inside', unit: whole, lines: ['inside', 'in line', 'waiting'].map((name, i) => [name, held(counter('requests', name)), ['--s1', '--s3', '--s2'][i]]) },
   ];
   const narrow = () => innerWidth < 640;
