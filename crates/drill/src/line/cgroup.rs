@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::RigError;
+use super::leftovers::{own_name, sweep};
 
 /// Where cgroups are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
@@ -63,12 +64,14 @@ pub struct Group {
 }
 
 impl Group {
-    /// Makes a group called `name` beside ours and puts its limit at `limit_bytes`.
+    /// Makes a group for `what` beside ours and puts its limit at `limit_bytes`.
     ///
     /// # Errors
     /// [`RigError::NoCgroup`] when this process may not, with what the kernel said.
-    pub fn new(name: &str, limit_bytes: u64) -> Result<Group, RigError> {
-        Group::under(&mounted(Path::new(MOUNT))?, name, limit_bytes)
+    pub fn new(what: &str, limit_bytes: u64) -> Result<Group, RigError> {
+        let mounted = mounted(Path::new(MOUNT))?;
+        sweep(&mounted.0, |path| fs::remove_dir(path));
+        Group::under(&mounted, &own_name(&format!("-{what}")), limit_bytes)
     }
 
     fn under(

@@ -13,6 +13,7 @@ pub mod corpus;
 pub mod field;
 pub mod health;
 pub mod judge;
+mod leftovers;
 pub mod logs;
 mod night;
 pub mod report;
@@ -93,8 +94,7 @@ pub struct Options {
 /// [`RigError`] when it could not be held; a server that fails it is in the report.
 pub fn run(options: &Options) -> Result<Report, RigError> {
     // First of all: without a group there is nothing to drill.
-    let version =
-        cgroup::Group::new(&format!("plimsoll-drill-{}-probe", std::process::id()), 1 << 30)?.version();
+    let version = cgroup::Group::new("probe", 1 << 30)?.version();
     let descriptors = raise_descriptors();
     let attacks: Vec<Attack> = attacks::ALL
         .into_iter()

@@ -158,8 +158,10 @@ impl<'a> Night<'a> {
     fn set_up(&self, split: Option<Split>) -> Result<Stage, RigError> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("plimsoll-drill-{}-{number}", std::process::id());
-        let group = Arc::new(Group::new(&name, self.run.group_bytes(self.bill.limit_bytes))?);
+        let group = Arc::new(Group::new(
+            &number.to_string(),
+            self.run.group_bytes(self.bill.limit_bytes),
+        )?);
         let on_its_side = split.map(|split| split.as_server()).transpose()?;
         let server = Server::start(&self.options.program, self.scratch, &group, &self.bill)?;
         drop(on_its_side);

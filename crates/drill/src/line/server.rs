@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::RigError;
 use super::cgroup::Group;
+use super::leftovers::{own_name, sweep};
 
 const PAGE_BYTES: u64 = 4096;
 /// Lines of the server's own words that are kept for the report.
@@ -147,7 +148,8 @@ impl Scratch {
     /// When it cannot be made.
     pub fn new(program: &Path) -> Result<Scratch, RigError> {
         let parent = program.parent().unwrap_or(Path::new("."));
-        let path = parent.join(format!("plimsoll-drill-{}", std::process::id()));
+        sweep(parent, |path| fs::remove_dir_all(path));
+        let path = parent.join(own_name(""));
         fs::create_dir_all(&path).map_err(|error| RigError::Files(error.to_string()))?;
         Ok(Scratch(path))
     }

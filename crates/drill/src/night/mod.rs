@@ -335,7 +335,7 @@ impl Night<'_> {
 fn group_name(what: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("plimsoll-3am-{}-{number}-{what}", std::process::id())
+    format!("{number}-{what}")
 }
 
 fn since(before: Counters, after: Counters) -> Counters {

@@ -182,10 +182,12 @@ impl House {
         match Heard::already(&tcp) {
             None => return Some(tcp),
             Some(Heard::Nothing) => self.refuse(&tcp, now),
-            Some(heard) => match Arc::clone(&self.spoken_handed).try_acquire_owned() {
-                Ok(placeless) if heard == Heard::Probe => {
-                    self.hand_over(tcp, |house, tcp| house.answer(heard, tcp, placeless));
-                }
+            // Not behind those that wait for somebody's place, which may be as many as there may be of them.
+            Some(Heard::Probe) => match Arc::clone(&self.reserved).try_acquire_owned() {
+                Ok(reserved) => self.hand_over(tcp, |house, tcp| house.serve_reserved(tcp, reserved)),
+                Err(_) => self.refuse(&tcp, now),
+            },
+            Some(Heard::Other) => match Arc::clone(&self.spoken_handed).try_acquire_owned() {
                 Ok(placeless) if self.roster.evict(self.settings.evict_after) => {
                     self.hand_over(tcp, |house, tcp| house.take_place(tcp, placeless));
                 }
