@@ -400,7 +400,7 @@ impl PoolCore {
         for (size, class) in self.classes.iter().enumerate().rev() {
             let warm_slots = match keep {
                 Keep::Nothing => 0,
-                Keep::Warm => lock(&self.sizing).slots(size),
+                Keep::Warm => lock(&self.sizing).slots(size, class.slot_bytes()),
             };
             while freed < bytes {
                 let wanted = (bytes - freed).div_ceil(class.slot_bytes());

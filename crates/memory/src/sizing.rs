@@ -8,8 +8,10 @@
 const LEASES_KEPT: usize = 1024;
 /// Sizes up to the one that serves this percentage of the recent leases stay warm between bursts.
 const COVERED_PERCENT: usize = 99;
-/// So many slots of a size in use stay warm whatever the pause: one at work and one for who comes next.
+/// So many slots of a size in use stay warm between bursts: one at work and one for who comes next.
 const SLOTS_LEAST: usize = 2;
+/// Where nothing at all was out for two windows, only slots up to this size stay warm: what a text costs that needs a larger one is not its first touch.
+const PAUSE_SLOT_BYTES_MAX: usize = 64 * 1024;
 /// A size of slot is one of at most so many powers of two.
 pub(crate) const SIZES_MAX: usize = 64;
 
@@ -68,15 +70,16 @@ impl Sizing {
         (self.peak_before, self.peak) = (self.peak, self.out);
     }
 
-    /// Slots of size number `size` that traffic like the recent one needs: its share of the most that were out at once, and three standard deviations. Two at
-    /// least of each size up to the one that covers 99% of the leases; none of the rare larger ones.
-    pub(crate) fn slots(&self, size: usize) -> usize {
+    /// Slots of size number `size`, which have `slot_bytes`, that traffic like the recent one needs: its share of the most that were out at once, and three
+    /// standard deviations. Two at least of each size up to the one that covers 99% of the leases; none of the rare larger ones, nor in a pause of large ones.
+    pub(crate) fn slots(&self, size: usize, slot_bytes: usize) -> usize {
         let smaller: usize = self.counts[..size].iter().map(|&count| count as usize).sum();
         let count = self.counts[size] as usize;
-        if count == 0 || smaller * 100 >= self.len * COVERED_PERCENT {
+        let out = self.peak.max(self.peak_before);
+        let is_rare = count == 0 || smaller * 100 >= self.len * COVERED_PERCENT;
+        if is_rare || (out == 0 && slot_bytes > PAUSE_SLOT_BYTES_MAX) {
             return 0;
         }
-        let out = self.peak.max(self.peak_before);
         let mean = (count * out).div_ceil(self.len);
         (mean + 3 * mean.isqrt()).min(out).max(SLOTS_LEAST)
     }
@@ -98,9 +101,9 @@ mod tests {
     fn a_shift_of_the_sizes_is_followed_and_leaves_nothing_behind() {
         let mut sizing = Sizing::new();
         lease_all(&mut sizing, std::iter::repeat_n(3, LEASES_KEPT));
-        assert_eq!((sizing.slots(3), sizing.slots(7)), (2, 0));
+        assert_eq!((sizing.slots(3, 4096), sizing.slots(7, 4096)), (2, 0));
         lease_all(&mut sizing, std::iter::repeat_n(7, LEASES_KEPT));
-        assert_eq!((sizing.slots(3), sizing.slots(7)), (0, 2));
+        assert_eq!((sizing.slots(3, 4096), sizing.slots(7, 4096)), (0, 2));
     }
 
     #[test]
@@ -112,15 +115,23 @@ mod tests {
         for _ in 0..25 {
             sizing.leased(4);
         }
-        assert_eq!((sizing.slots(1), sizing.slots(4)), (75 + 3 * 8, 25 + 15));
+        assert_eq!(
+            (sizing.slots(1, 4096), sizing.slots(4, 4096)),
+            (75 + 3 * 8, 25 + 15)
+        );
         (0..100).for_each(|_| sizing.returned());
         sizing.turn();
-        assert_eq!(sizing.slots(4), 40, "the window before counts");
+        assert_eq!(sizing.slots(4, 4096), 40, "the window before counts");
         sizing.turn();
         assert_eq!(
-            (sizing.slots(1), sizing.slots(4)),
+            (sizing.slots(1, 4096), sizing.slots(4, 4096)),
             (2, 2),
             "a pause leaves two of each"
+        );
+        assert_eq!(
+            sizing.slots(4, PAUSE_SLOT_BYTES_MAX + 1),
+            0,
+            "but for the large ones"
         );
     }
 
@@ -131,7 +142,7 @@ mod tests {
             &mut sizing,
             (0..1000).map(|nth| if nth % 125 == 0 { 9 } else { 2 }),
         );
-        assert_eq!((sizing.slots(2), sizing.slots(9)), (2, 0));
+        assert_eq!((sizing.slots(2, 4096), sizing.slots(9, 4096)), (2, 0));
     }
 
     proptest! {
@@ -148,7 +159,7 @@ mod tests {
                     out -= 1;
                 }
                 for size in 0..6 {
-                    prop_assert!(sizing.slots(size) <= most.max(2));
+                    prop_assert!(sizing.slots(size, 4096) <= most.max(2));
                 }
             }
         }
