@@ -24,15 +24,15 @@ fn idle_memory_is_back_within_five_percent_after_a_burst() {
     let mut leases: Vec<Option<Lease<u8>>> = std::iter::repeat_with(|| None).take(8192).collect();
     let baseline = resident_bytes().unwrap();
 
-    let mut out = 0;
-    for len in (0..).map(|step| [4096, 16_384, 262_144, 1 << 20][step % 4]) {
+    let lens = [4096, 16_384, 262_144, 1 << 20].into_iter().cycle();
+    for (place, len) in leases.iter_mut().zip(lens) {
         let Ok(mut lease) = pool.lease(len) else { break };
         lease.fill(1);
-        leases[out] = Some(lease);
-        out += 1;
+        *place = Some(lease);
     }
     let peak = resident_bytes().unwrap();
     assert!(peak - baseline > burst_bytes / 2, "{baseline} then {peak}");
+    assert!(leases.last().is_some_and(Option::is_none));
     leases.fill_with(|| None);
     pool.trim(idle_bytes);
 
