@@ -23,8 +23,9 @@ use crate::night::texts::{Texts, document};
 use crate::process::anonymous_bytes;
 use crate::rng::Rng;
 
-/// Of the whole time, what is not fitted: caches fill, pools find their size.
-const WARM_UP_SHARE: f64 = 0.25;
+/// Of the whole time, what is not fitted: caches fill, pools find their size, and a slot's pages are touched by the longest text that it has had, which goes
+/// up ever more slowly until the slot is full.
+const WARM_UP_SHARE: f64 = 0.5;
 /// Between two readings.
 const EVERY: Duration = Duration::from_secs(1);
 /// The least of so many readings is one point of the fit.
@@ -33,6 +34,8 @@ const READINGS_A_POINT: usize = 30;
 const CLIENTS: usize = 4;
 /// Bytes of a long document.
 const DOCUMENT_BYTES: usize = 64 * 1024;
+/// Beyond it, the correlation of neighbours cannot be told from a slope.
+const CORRELATION_MAX: f64 = 0.9;
 /// A slope within so many of its standard errors is none.
 const ERRORS: f64 = 2.0;
 
@@ -60,7 +63,8 @@ pub struct Fit {
     pub error: f64,
 }
 
-/// Least squares; `None` of fewer than three points or of points at one place.
+/// Least squares; `None` of fewer than three points or of points at one place. What is high stays high for a while, so points say less than their number:
+/// the error is that of points whose scatter has the first autocorrelation `r` of this one, `sqrt((1 + r) / (1 - r))` times that of independent ones.
 pub fn fit(points: &[(f64, f64)]) -> Option<Fit> {
     let count = points.len() as f64;
     let (mean_x, mean_y) = (
@@ -71,18 +75,22 @@ pub fn fit(points: &[(f64, f64)]) -> Option<Fit> {
     if points.len() < 3 || spread == 0.0 {
         return None;
     }
-    let slope = points
+    let product: f64 = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
+    let slope = product / spread;
+    let scatter: Vec<f64> = points
         .iter()
-        .map(|(x, y)| (x - mean_x) * (y - mean_y))
-        .sum::<f64>()
-        / spread;
-    let rest: f64 = points
-        .iter()
-        .map(|(x, y)| (y - mean_y - slope * (x - mean_x)).powi(2))
-        .sum();
+        .map(|(x, y)| y - mean_y - slope * (x - mean_x))
+        .collect();
+    let squares: f64 = scatter.iter().map(|rest| rest.powi(2)).sum();
+    let neighbours: f64 = scatter.windows(2).map(|pair| pair[0] * pair[1]).sum();
+    let correlation = match squares > 0.0 {
+        true => (neighbours / squares).clamp(0.0, CORRELATION_MAX),
+        false => 0.0,
+    };
+    let independent = (squares / (count - 2.0) / spread).sqrt();
     Some(Fit {
         slope,
-        error: (rest / (count - 2.0) / spread).sqrt(),
+        error: independent * ((1.0 + correlation) / (1.0 - correlation)).sqrt(),
     })
 }
 
@@ -376,6 +384,11 @@ mod tests {
         let flat: Vec<(f64, f64)> = (0..40).map(|x| (f64::from(x), f64::from(x * 7 % 5))).collect();
         let found = fit(&flat).unwrap();
         assert!(found.slope.abs() < ERRORS * found.error, "{found:?}");
+        // The same scatter, each point four times: no more is known.
+        let slow: Vec<(f64, f64)> = (0..160)
+            .map(|x| (f64::from(x) / 4.0, f64::from(x / 4 * 7 % 5)))
+            .collect();
+        assert!(fit(&slow).unwrap().error > 0.9 * found.error);
         assert_eq!(fit(&[(1.0, 1.0), (1.0, 2.0), (1.0, 3.0)]), None);
         assert_eq!(fit(&line[..2]), None);
     }
