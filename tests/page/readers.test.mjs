@@ -1,5 +1,5 @@
 // What the debug listener gives, in the hands of tools that others wrote: `go tool pprof`, pprof-format, speedscope, and catapult's trace viewer, whose importer
-// Chrome's trace events were defined by. Go's tools bring that viewer along (the package golang-go of Debian has both); where there is no Go, the other two read alone.
+// Chrome's trace events were defined by. Go's tools bring that viewer along (the package golang-go of Debian has both).
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -18,14 +18,8 @@ const SPEEDSCOPE = join(dirname(createRequire(import.meta.url).resolve("speedsco
 const ARGS = ["--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader", "--no-first-run", "--disable-background-networking", "--allow-file-access-from-files"];
 const PROFILES = ["profile", "heap", "pools"];
 
-/** Where Go lies; undefined where it does not. */
-const GO = (() => {
-  try {
-    return execFileSync("go", ["env", "GOROOT"], { encoding: "utf8" }).trim();
-  } catch {
-    return undefined;
-  }
-})();
+/** Where Go lies. */
+const GO = execFileSync("go", ["env", "GOROOT"], { encoding: "utf8" }).trim();
 
 const folder = mkdtempSync(join(tmpdir(), "plimsoll-readers-"));
 const file = (name) => join(folder, name);
@@ -67,14 +61,14 @@ test("pprof-format decodes every profile", () => {
   for (const name of PROFILES) {
     const profile = Profile.decode(gunzipSync(readFileSync(file(`${name}.pb.gz`))));
     const known = new Set(profile.location.map(({ id }) => id));
-    // One lease in 64 is sampled, and few live at any moment: the profile of leases may be empty.
+    // One lease in 128 is sampled, and few live at any moment: the profile of leases may be empty.
     assert.ok(profile.sample.length > 0 || name === "pools", `${name} is empty`);
     assert.ok(profile.sample.every(({ locationId }) => locationId.every((id) => known.has(id))), name);
     assert.equal(profile.stringTable.strings[0], "");
   }
 });
 
-test("go tool pprof names who used the time and who holds the bytes", { skip: !GO && "there is no Go" }, () => {
+test("go tool pprof names who used the time and who holds the bytes", () => {
   const top = (name, ...flags) => execFileSync("go", ["tool", "pprof", "-top", "-cum", ...flags, file(`${name}.pb.gz`)], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
   assert.match(top("profile"), /Type: cpu[\s\S]*plimsoll_/);
   assert.match(top("heap", "-sample_index=inuse_space"), /Type: inuse_space[\s\S]*plimsoll/);
@@ -100,7 +94,7 @@ test("speedscope opens profiles and trace", async () => {
   }
 });
 
-test("catapult's trace viewer knows requests, stages, passes and counters", { skip: !GO && "there is no Go" }, async () => {
+test("catapult's trace viewer knows requests, stages, passes and counters", async () => {
   const parts = ["src/cmd/trace/static", "misc/trace"].map((part) => join(GO, part)).find((part) => existsSync(join(part, "trace_viewer_full.html")));
   assert.ok(parts, "Go's sources lack the viewer");
   const part = (name) => readFileSync(join(parts, name), "utf8");

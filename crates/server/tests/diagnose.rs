@@ -268,8 +268,8 @@ fn a_lease_held_past_its_request_is_named_with_its_birth_place() {
     let mut patient = Patient::with(None);
     patient.keep_busy();
     let mut kept = Vec::new();
-    // One lease in 64 is sampled: that none of so many is has a chance of 4 in a million.
-    keep_chunks_of_answers(&patient.app, &mut kept, 800);
+    // One lease in 128 is sampled: that none of so many is has a chance of 4 in a million.
+    keep_chunks_of_answers(&patient.app, &mut kept, 1600);
     let (said, _) = patient.diagnose();
     let found = finding(&said, "held");
     assert!(

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::RigError;
 use super::leftovers::{own_name, sweep};
@@ -64,14 +65,16 @@ pub struct Group {
 }
 
 impl Group {
-    /// Makes a group for `what` beside ours and puts its limit at `limit_bytes`.
+    /// Makes a group beside ours, named after `what`, and puts its limit at `limit_bytes`.
     ///
     /// # Errors
     /// [`RigError::NoCgroup`] when this process may not, with what the kernel said.
     pub fn new(what: &str, limit_bytes: u64) -> Result<Group, RigError> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let mounted = mounted(Path::new(MOUNT))?;
         sweep(&mounted.0, |path| fs::remove_dir(path));
-        Group::under(&mounted, &own_name(&format!("-{what}")), limit_bytes)
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Group::under(&mounted, &own_name(&format!("-{number}-{what}")), limit_bytes)
     }
 
     fn under(

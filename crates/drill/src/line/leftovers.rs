@@ -9,7 +9,7 @@ use std::path::Path;
 const PREFIX: &str = "plimsoll-drill-";
 
 /// A name of this process' own.
-pub(crate) fn own_name(what: &str) -> String {
+pub(super) fn own_name(what: &str) -> String {
     format!("{PREFIX}{}{what}", std::process::id())
 }
 

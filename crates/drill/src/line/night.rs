@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
@@ -156,12 +155,8 @@ impl<'a> Night<'a> {
     }
 
     fn set_up(&self, split: Option<Split>) -> Result<Stage, RigError> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let group = Arc::new(Group::new(
-            &number.to_string(),
-            self.run.group_bytes(self.bill.limit_bytes),
-        )?);
+        let group_bytes = self.run.group_bytes(self.bill.limit_bytes);
+        let group = Arc::new(Group::new("line", group_bytes)?);
         let on_its_side = split.map(|split| split.as_server()).transpose()?;
         let server = Server::start(&self.options.program, self.scratch, &group, &self.bill)?;
         drop(on_its_side);

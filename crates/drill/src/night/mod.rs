@@ -19,7 +19,6 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use plimsoll_engine::govern::{BUCKETS, Buckets};
@@ -86,7 +85,7 @@ pub struct Options {
 /// [`RigError`] when it could not be held; a server that dies is in the report.
 pub fn run(options: &Options) -> Result<Report, RigError> {
     // First of all: without a group there is nothing to drill.
-    let version = Group::new(&group_name("probe"), 1 << 30)?.version();
+    let version = Group::new("probe", 1 << 30)?.version();
     raise_descriptors();
     let scratch = Scratch::new(&options.program.path)?;
     let line_bytes = match options.line {
@@ -163,7 +162,7 @@ struct Times {
 
 impl Night<'_> {
     fn set_up(&self, who: Who) -> Result<Stage, RigError> {
-        let group = Arc::new(Group::new(&group_name(who.name()), self.bill.limit_bytes)?);
+        let group = Arc::new(Group::new(who.name(), self.bill.limit_bytes)?);
         let program = &self.options.program;
         let arguments = match who {
             Who::Plimsoll => program.serve(self.bill.limit_bytes),
@@ -330,12 +329,6 @@ impl Night<'_> {
             std::thread::sleep(LOOK_EVERY);
         }
     }
-}
-
-fn group_name(what: &str) -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("{number}-{what}")
 }
 
 fn since(before: Counters, after: Counters) -> Counters {
