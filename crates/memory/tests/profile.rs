@@ -41,13 +41,13 @@ fn live_heap_bytes_are_estimated_and_forgotten_when_freed() {
     let _turn = turn();
     let profile = profile::enable();
     let before = live(profile, None).1;
-    let kept: Vec<Vec<u8>> = (0..4000).map(|n| vec![1; 2000 + n % 5]).collect();
+    let kept: Vec<Vec<u8>> = (0..32_000).map(|n| vec![1; 2000 + n % 5]).collect();
     let grown = live(profile, None).1 - before;
-    // About 250 samples: their sum is off by a fifteenth on average.
-    assert!((5e6..12e6).contains(&grown), "{grown} of 8,000,000 bytes");
+    // About 247 samples, the sum of which deviates by 6.4%: the bounds are six deviations away.
+    assert!((40e6..90e6).contains(&grown), "{grown} of 64,800,000 bytes");
     drop(black_box(kept));
     let after = live(profile, None).1 - before;
-    assert!(after < 1e6, "{after} bytes seem to live");
+    assert!(after < 4e6, "{after} bytes seem to live");
 }
 
 #[test]
@@ -71,13 +71,14 @@ fn leases_are_sampled_by_kind_and_their_ages_counted() {
         0,
         "sampling allocates nothing"
     );
+    // At most one and a half intervals lie between two samples, at least half a one: four to ten of 640.
     let (objects, bytes) = live(profile, Some("sampled"));
-    assert!((320.0..1300.0).contains(&objects), "{objects} of 640");
+    assert!((512.0..1300.0).contains(&objects), "{objects} of 640");
     assert_eq!(bytes, objects * 4096.0);
     drop(leases);
     assert_eq!(live(profile, Some("sampled")), (0.0, 0.0));
     let (_, ages) = profile.ages().find(|(kind, _)| *kind == "sampled").unwrap();
-    assert!(ages.count() >= 5 && ages.quantile_ns(999).is_some());
+    assert!(ages.count() >= 4 && ages.quantile_ns(999).is_some());
 }
 
 #[test]
