@@ -205,7 +205,13 @@ fn recovery(recovery: &Recovery, idle: &Reading) -> Vec<Verdict> {
 }
 
 fn refusals(facts: &Facts) -> Vec<Verdict> {
-    let mut verdicts = Vec::new();
+    let broken = facts.tally.broken;
+    let mut verdicts = vec![verdict(
+        "requests that were neither answered nor refused",
+        broken == 0,
+        broken as f64,
+        0.0,
+    )];
     if let Some(seconds) = facts.refusal_server_s {
         let asked = "refusal p99 in seconds, server";
         verdicts.push(verdict(

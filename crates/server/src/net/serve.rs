@@ -197,15 +197,16 @@ impl House {
         None
     }
 
-    /// Waits for what a connection says first; where the runtime has not done with those before, it is closed like the oldest of them.
+    /// Waits for what a connection says first; where the runtime has not done with those before, it is refused like the oldest of them.
     fn hear(self: &Arc<Self>, tcp: std::net::TcpStream) {
-        if let Ok(placeless) = Arc::clone(&self.silent_handed).try_acquire_owned() {
-            let turn = self.hearing.enter();
-            self.hand_over(tcp, |house, tcp| async move {
-                let heard = turn.hear(&tcp).await;
-                house.answer(heard, tcp, placeless).await;
-            });
-        }
+        let Ok(placeless) = Arc::clone(&self.silent_handed).try_acquire_owned() else {
+            return self.refuse(&tcp, self.app.engine.now());
+        };
+        let turn = self.hearing.enter();
+        self.hand_over(tcp, |house, tcp| async move {
+            let heard = turn.hear(&tcp).await;
+            house.answer(heard, tcp, placeless).await;
+        });
     }
 
     /// Hands a connection to the runtime; one that it cannot take is closed.

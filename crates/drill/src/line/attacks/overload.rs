@@ -67,7 +67,8 @@ impl Rate {
     }
 }
 
-/// What is answered and asked a second with so many clients for `time`, less its first tenth, in which they all arrive.
+/// What is answered and asked a second with so many clients for `time`, less its first tenth, in which they arrive one after the other: as a herd, in every
+/// turn, they would be a sixteenth of all that are refused, and what is asked for is a load that lasts.
 async fn rate(
     field: &Rc<Field>,
     time: Duration,
@@ -80,11 +81,14 @@ async fn rate(
     let (served, offered) = (Rc::new(Cell::new(0u64)), Rc::new(Cell::new(0u64)));
     let counters = (Rc::clone(&served), Rc::clone(&offered));
     let asked = Rc::new(Cell::new(0));
+    let arrived = Cell::new(0);
     field
         .crowd_until(until, clients, rng, move |field, mut rng| {
             let (served, offered) = counters.clone();
             let asked = Rc::clone(&asked);
+            let arrives = time / 10 * arrived.replace(arrived.get() + 1) / clients as u32;
             async move {
+                sleep(arrives).await;
                 let mut client = None;
                 loop {
                     let text = corpus::text(&mut rng, TOKENS_MIN + asked.get() * LENGTH_STEP % LENGTHS);
