@@ -32,7 +32,7 @@ const CACHE_DEFAULT_BYTES_MAX: usize = 256 << 20;
 /// The cache of vectors grows only into what this part of the budget leaves free.
 const CACHE_FLOOR_PERCENT: usize = 40;
 /// How long a request may wait at the door for bytes.
-const ADMISSION_WAIT_MS: u64 = 3;
+const ADMISSION_WAIT_MS: u64 = 2;
 
 /// One line of the bill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

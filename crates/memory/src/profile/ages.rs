@@ -17,11 +17,12 @@ impl Ages {
         Ages(std::array::from_fn(|_| AtomicU64::new(0)))
     }
 
-    pub(super) fn died(&self, age_ns: u64) {
-        self.0[bucket(age_ns)].fetch_add(1, Relaxed);
+    /// One died that stands for `weight` of the shortest interval.
+    pub(super) fn died(&self, age_ns: u64, weight: u64) {
+        self.0[bucket(age_ns)].fetch_add(weight, Relaxed);
     }
 
-    /// Objects that died.
+    /// Objects that died, of which one in about [`LEASE_INTERVAL`](super::LEASE_INTERVAL) is counted.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|count| count.load(Relaxed)).sum()
     }
@@ -60,7 +61,7 @@ mod tests {
     fn quantiles_are_rounded_up_by_a_fifth_at_most() {
         for age_us in [1, 2, 3, 7, 100, 1000, 12_345, 3_600_000_000] {
             let ages = Ages::new();
-            ages.died(age_us * 1000);
+            ages.died(age_us * 1000, 1);
             let told = ages.quantile_ns(999).unwrap() / 1000;
             assert!(
                 (age_us..=age_us + age_us / 4 + 1).contains(&told),
@@ -69,11 +70,11 @@ mod tests {
         }
         let ages = Ages::new();
         assert_eq!(ages.quantile_ns(999), None);
-        (0..999).for_each(|_| ages.died(1_000_000));
-        ages.died(5_000_000_000);
+        (0..999).for_each(|_| ages.died(1_000_000, 1));
+        ages.died(5_000_000_000, 1);
         assert!(ages.quantile_ns(999).unwrap() < 1_300_000);
         assert!(ages.quantile_ns(1000).unwrap() >= 5_000_000_000);
         assert_eq!(ages.count(), 1000);
-        ages.died(u64::MAX);
+        ages.died(u64::MAX, 1);
     }
 }

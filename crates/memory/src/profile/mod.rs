@@ -6,6 +6,7 @@
 //! - one heap allocation in about [`HEAP_INTERVAL_BYTES`] is remembered with its stack until it is freed, chosen by chance in proportion to its size, so that what is
 //!   known of the samples holds for all ([`Birth::objects`], [`Birth::bytes`]);
 //! - so is one lease in [`LEASE_INTERVAL`], whose age is counted when it dies;
+//! - a thread that would sample more often than a fifty times a second has intervals up to 32 times as long;
 //! - an allocation where there must be none (a sealed thread, the pipeline) leaves its stack;
 //! - while [`CpuSampling`] lives, CPU time is sampled, and any thread can be [asked](ask) where it stands.
 //!
@@ -13,6 +14,7 @@
 
 mod ages;
 mod births;
+mod pace;
 mod signal;
 mod stack;
 
@@ -27,11 +29,11 @@ pub use stack::{FRAMES_MAX, Stack};
 
 use crate::ring::Ring;
 use births::{Births, Raw};
+use pace::Pace;
 
-/// Heap bytes between two samples, on average. A stack takes time to walk: with 32 KiB, and a lease in 64, a request took 1.025 times the processor time that
-/// it takes without sampling; with these the difference is lost in the noise (`bench/sampling.py`).
+/// Heap bytes of a thread between two samples, on average, where it samples most often.
 pub const HEAP_INTERVAL_BYTES: usize = 256 * 1024;
-/// Leases of a thread between two samples.
+/// Leases of a thread between two samples, where it samples most often.
 pub const LEASE_INTERVAL: u32 = 128;
 /// Sampled objects that are remembered: two to the power of this.
 const BIRTHS_BITS: u32 = 11;
@@ -189,11 +191,14 @@ fn sample(why: Sample) {
     }
 }
 
-/// What a sample stands for: an object of `bytes` was chosen with the chance `1 - exp(-bytes / interval)`, a lease with one in [`LEASE_INTERVAL`].
+/// What a sample stands for: an object of `bytes` was chosen with the chance `1 - exp(-bytes / interval)`, a lease with one in its interval.
 fn scaled(raw: &Raw) -> Birth {
     let objects = match raw.kind {
-        HEAP => 1.0 / (1.0 - (-(raw.bytes.max(1) as f64) / HEAP_INTERVAL_BYTES as f64).exp()),
-        _ => f64::from(LEASE_INTERVAL),
+        HEAP => {
+            let interval_bytes = HEAP_INTERVAL_BYTES << raw.doublings;
+            1.0 / (1.0 - (-(raw.bytes.max(1) as f64) / interval_bytes as f64).exp())
+        }
+        _ => f64::from(LEASE_INTERVAL << raw.doublings),
     };
     Birth {
         pool: match raw.kind {
@@ -216,11 +221,16 @@ pub(crate) fn kind(name: &'static str) -> u8 {
     kind as u8
 }
 
+/// Bytes left of a thread that has not drawn its first interval.
+const UNDRAWN: i64 = i64::MIN / 2;
+
 struct Local {
     /// Bytes until the next heap sample.
     heap_left: Cell<i64>,
+    heap_pace: Pace,
     /// Leases until the next one.
     leases_left: Cell<u32>,
+    lease_pace: Pace,
     forbidden: Cell<u32>,
     random: Cell<u64>,
 }
@@ -228,7 +238,14 @@ struct Local {
 thread_local! {
     // Constant and without drop, as the allocator's own.
     static LOCAL: Local = const {
-        Local { heap_left: Cell::new(0), leases_left: Cell::new(0), forbidden: Cell::new(0), random: Cell::new(0) }
+        Local {
+            heap_left: Cell::new(UNDRAWN),
+            heap_pace: Pace::new(),
+            leases_left: Cell::new(0),
+            lease_pace: Pace::new(),
+            forbidden: Cell::new(0),
+            random: Cell::new(0),
+        }
     };
 }
 
@@ -249,7 +266,8 @@ impl Local {
 
     /// Bytes to the next sample: exponentially distributed, so that every byte has the same chance.
     fn heap_gap(&self) -> i64 {
-        (-self.random().ln() * HEAP_INTERVAL_BYTES as f64) as i64
+        let interval_bytes = HEAP_INTERVAL_BYTES << self.heap_pace.doublings();
+        (-self.random().ln() * interval_bytes as f64) as i64
     }
 }
 
@@ -263,22 +281,30 @@ pub(crate) fn heap_born(address: *const u8, bytes: usize) {
 
 fn choose_heap(address: *const u8, bytes: usize) {
     LOCAL.with(|local| {
-        if local.random.get() == 0 {
-            local.heap_left.set(local.heap_gap());
-        }
         let left = local.heap_left.get() - bytes as i64;
         local.heap_left.set(left);
         if left < 0 {
-            local.heap_left.set(local.heap_gap());
-            born(HEAP, address as u64, bytes);
+            sample_heap(local, address, bytes);
         }
     });
+}
+
+#[cold]
+fn sample_heap(local: &Local, address: *const u8, bytes: usize) {
+    if local.heap_left.get() < UNDRAWN / 2 {
+        local.heap_left.set(local.heap_gap() - bytes as i64);
+        if local.heap_left.get() >= 0 {
+            return;
+        }
+    }
+    born(HEAP, address as u64, bytes, &local.heap_pace);
+    local.heap_left.set(local.heap_gap());
 }
 
 /// The allocator takes back what lies at `address`; called while it is still the caller's.
 #[inline]
 pub(crate) fn heap_died(address: *const u8) {
-    if ON.load(Relaxed)
+    if births::may_live(address as u64)
         && let Some(profile) = PROFILE.get()
     {
         profile.births.remove(address as u64);
@@ -294,10 +320,11 @@ pub(crate) fn lease_born(kind: u8, address: *const u8, bytes: usize) -> bool {
 fn choose_lease(kind: u8, address: *const u8, bytes: usize) -> bool {
     LOCAL.with(|local| {
         let Some(left) = local.leases_left.get().checked_sub(1) else {
+            born(kind, address as u64, bytes, &local.lease_pace);
             // Between half and one and a half intervals, so that no rhythm of the leases hides a kind.
-            let gap = f64::from(LEASE_INTERVAL) * (0.5 + local.random());
+            let interval = LEASE_INTERVAL << local.lease_pace.doublings();
+            let gap = f64::from(interval) * (0.5 + local.random());
             local.leases_left.set(gap as u32 - 1);
-            born(kind, address as u64, bytes);
             return true;
         };
         local.leases_left.set(left);
@@ -308,8 +335,9 @@ fn choose_lease(kind: u8, address: *const u8, bytes: usize) -> bool {
 /// A sampled slot comes back.
 pub(crate) fn lease_died(address: *const u8) {
     let Some(profile) = PROFILE.get() else { return };
-    if let Some((kind, born_ns)) = profile.births.remove(address as u64) {
-        profile.ages[kind as usize % KINDS_MAX].died(profile.now_ns().saturating_sub(born_ns));
+    if let Some(death) = profile.births.remove(address as u64) {
+        let age_ns = profile.now_ns().saturating_sub(death.born_ns);
+        profile.ages[death.kind as usize % KINDS_MAX].died(age_ns, 1 << death.doublings);
     }
 }
 
@@ -323,13 +351,15 @@ pub(crate) fn forbidden(bytes: usize) {
     }
 }
 
-fn born(kind: u8, address: u64, bytes: usize) {
+fn born(kind: u8, address: u64, bytes: usize, pace: &Pace) {
     let Some(profile) = PROFILE.get() else { return };
     let birth = Raw {
         kind,
+        doublings: pace.doublings(),
         bytes: bytes as u64,
         born_ns: profile.now_ns(),
         stack: Stack::here(),
     };
     profile.births.insert(address, &birth);
+    pace.sampled(birth.born_ns);
 }

@@ -6,7 +6,7 @@
 //! engine's clock.
 
 use std::collections::HashMap;
-use std::fmt::{Result as Written, Write};
+use std::fmt::{Display, Formatter, Result as Written, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -73,20 +73,27 @@ struct Trace<'a> {
     lost: u64,
 }
 
-fn us(at: Nanos) -> f64 {
-    at.0 as f64 / 1000.0
+/// A time in microseconds with its thousandths. A busy server's trace holds a million of them, and whole numbers are written faster than floats.
+struct Us(Nanos);
+
+impl Display for Us {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Written {
+        write!(f, "{}.{:03}", self.0.0 / 1000, self.0.0 % 1000)
+    }
 }
 
 impl<'a> Trace<'a> {
     fn new(app: &'a App) -> Trace<'a> {
         let mut text = String::with_capacity(PIECE_BYTES);
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let zero_us = unix.as_micros() as f64 - us(app.engine.now());
+        let zero_us = unix
+            .as_micros()
+            .saturating_sub(u128::from(app.engine.now().0 / 1000));
         let tracks = [(DOOR, "door".to_owned()), (GOVERNOR, "governor".to_owned())]
             .into_iter()
             .chain((0..app.metrics.workers()).map(|worker| (WORKERS + worker, format!("worker-{worker}"))));
         text += &format!(
-            "{{\"displayTimeUnit\":\"ms\",\"otherData\":{{\"version\":\"{}\",\"clock_zero_unix_us\":\"{zero_us:.0}\"}},\"traceEvents\":[\n\
+            "{{\"displayTimeUnit\":\"ms\",\"otherData\":{{\"version\":\"{}\",\"clock_zero_unix_us\":\"{zero_us}\"}},\"traceEvents\":[\n\
              {{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{{\"name\":\"plimsoll\"}}}}",
             env!("CARGO_PKG_VERSION")
         );
@@ -137,8 +144,8 @@ impl<'a> Trace<'a> {
         if over {
             write!(
                 text,
-                ",\n{{\"ph\":\"i\",\"s\":\"g\",\"pid\":1,\"tid\":{GOVERNOR},\"ts\":{:.3},\"name\":\"end of trace\",\"args\":{{\"lost\":{}}}}}\n]}}\n",
-                us(engine.now()),
+                ",\n{{\"ph\":\"i\",\"s\":\"g\",\"pid\":1,\"tid\":{GOVERNOR},\"ts\":{},\"name\":\"end of trace\",\"args\":{{\"lost\":{}}}}}\n]}}\n",
+                Us(engine.now()),
                 self.lost
             )?;
         }
@@ -147,30 +154,37 @@ impl<'a> Trace<'a> {
 }
 
 /// A span that began and ended.
-fn span(text: &mut String, track: usize, began: Nanos, ended: Nanos, name: &str, args: &str) -> Written {
+fn span(
+    text: &mut String,
+    track: usize,
+    began: Nanos,
+    ended: Nanos,
+    name: &str,
+    args: impl Display,
+) -> Written {
     write!(
         text,
-        ",\n{{\"ph\":\"X\",\"pid\":1,\"tid\":{track},\"ts\":{:.3},\"dur\":{:.3},\"name\":\"{name}\",\"args\":{{{args}}}}}",
-        us(began),
-        ended.since(began) as f64 / 1000.0
+        ",\n{{\"ph\":\"X\",\"pid\":1,\"tid\":{track},\"ts\":{},\"dur\":{},\"name\":\"{name}\",\"args\":{{{args}}}}}",
+        Us(began),
+        Us(Nanos(ended.since(began)))
     )
 }
 
 /// Something at one moment.
-fn moment(text: &mut String, track: usize, at: Nanos, name: &str, args: &str) -> Written {
+fn moment(text: &mut String, track: usize, at: Nanos, name: &str, args: impl Display) -> Written {
     write!(
         text,
-        ",\n{{\"ph\":\"i\",\"s\":\"t\",\"pid\":1,\"tid\":{track},\"ts\":{:.3},\"name\":\"{name}\",\"args\":{{{args}}}}}",
-        us(at)
+        ",\n{{\"ph\":\"i\",\"s\":\"t\",\"pid\":1,\"tid\":{track},\"ts\":{},\"name\":\"{name}\",\"args\":{{{args}}}}}",
+        Us(at)
     )
 }
 
 /// The beginning (`b`), the end (`e`) or a moment (`n`) of a request or of one of its phases.
-fn request(text: &mut String, kind: char, at: Nanos, number: u64, name: &str, args: &str) -> Written {
+fn request(text: &mut String, kind: char, at: Nanos, number: u64, name: &str, args: impl Display) -> Written {
     write!(
         text,
-        ",\n{{\"ph\":\"{kind}\",\"cat\":\"request\",\"pid\":1,\"id\":{number},\"ts\":{:.3},\"name\":\"{name}\",\"args\":{{{args}}}}}",
-        us(at)
+        ",\n{{\"ph\":\"{kind}\",\"cat\":\"request\",\"pid\":1,\"id\":{number},\"ts\":{},\"name\":\"{name}\",\"args\":{{{args}}}}}",
+        Us(at)
     )
 }
 
@@ -196,40 +210,40 @@ fn span_of(phase: Phase) -> &'static str {
 
 /// A request that came before the trace, with the phase in which it stands. When its body had come is not known: its work is drawn from its admission.
 fn write_inside(text: &mut String, one: &Inside, phase: Phase) -> Written {
-    let args = format!("\"request\":{},\"bytes\":{}", one.number, one.held_bytes);
-    request(text, 'b', one.admitted, one.number, "request", &args)?;
+    let args = format_args!("\"request\":{},\"bytes\":{}", one.number, one.held_bytes);
+    request(text, 'b', one.admitted, one.number, "request", args)?;
     let since = match phase {
         Phase::Answer => one.writing.unwrap_or(one.admitted),
         _ => one.admitted,
     };
-    let args = format!("\"bytes\":{}", one.held_bytes);
-    request(text, 'b', since, one.number, span_of(phase), &args)
+    let args = format_args!("\"bytes\":{}", one.held_bytes);
+    request(text, 'b', since, one.number, span_of(phase), args)
 }
 
 fn write_step(text: &mut String, &Told { at, number, step }: &Told) -> Written {
     match step {
         Step::Admitted { bytes } => {
-            let args = format!("\"request\":{number},\"bytes\":{bytes}");
-            request(text, 'b', at, number, "request", &args)?;
+            let args = format_args!("\"request\":{number},\"bytes\":{bytes}");
+            request(text, 'b', at, number, "request", args)?;
             request(text, 'b', at, number, "body", "")
         }
         Step::Refused { why, bytes } => {
             let name = REFUSALS.get(why as usize).unwrap_or(&"unknown");
-            let args = format!("\"reason\":\"{name}\",\"bytes\":{bytes}");
-            moment(text, DOOR, at, "refused", &args)
+            let args = format_args!("\"reason\":\"{name}\",\"bytes\":{bytes}");
+            moment(text, DOOR, at, "refused", args)
         }
         Step::Submitted { bytes, inputs } => {
             request(text, 'e', at, number, "body", "")?;
-            let args = format!("\"bytes\":{bytes},\"inputs\":{inputs}");
-            request(text, 'b', at, number, "work", &args)
+            let args = format_args!("\"bytes\":{bytes},\"inputs\":{inputs}");
+            request(text, 'b', at, number, "work", args)
         }
         Step::Text {
             worker,
             began,
             tokens,
         } => {
-            let args = format!("\"request\":{number},\"tokens\":{tokens}");
-            span(text, WORKERS + worker as usize, began, at, "text", &args)
+            let args = format_args!("\"request\":{number},\"tokens\":{tokens}");
+            span(text, WORKERS + worker as usize, began, at, "text", args)
         }
         Step::Pass {
             worker,
@@ -239,22 +253,22 @@ fn write_step(text: &mut String, &Told { at, number, step }: &Told) -> Written {
             tokens,
         } => {
             let track = WORKERS + worker as usize;
-            let args = format!("\"pass\":{number},\"sequences\":{sequences},\"tokens\":{tokens}");
-            span(text, track, began, at, "pass", &args)?;
+            let args = format_args!("\"pass\":{number},\"sequences\":{sequences},\"tokens\":{tokens}");
+            span(text, track, began, at, "pass", args)?;
             // Readers add up beginnings and durations, whose sums are not exact: what ends as its parent does may end behind it, and is lost. So it ends before.
             let before = |end: Nanos| Nanos(end.0.saturating_sub(1));
             span(text, track, began, before(heads_began), "encoder", "")?;
             span(text, track, heads_began, before(at), "heads", "")
         }
-        Step::InPass { pass } => request(text, 'n', at, number, "pass", &format!("\"pass\":{pass}")),
+        Step::InPass { pass } => request(text, 'n', at, number, "pass", format_args!("\"pass\":{pass}")),
         Step::Writing { bytes } => {
             request(text, 'e', at, number, "work", "")?;
-            request(text, 'b', at, number, "answer", &format!("\"bytes\":{bytes}"))
+            request(text, 'b', at, number, "answer", format_args!("\"bytes\":{bytes}"))
         }
         Step::Left { phase, flushed_bytes } => {
             request(text, 'e', at, number, span_of(phase), "")?;
-            let args = format!("\"from\":\"{}\",\"flushed\":{flushed_bytes}", phase.name());
-            request(text, 'e', at, number, "request", &args)
+            let args = format_args!("\"from\":\"{}\",\"flushed\":{flushed_bytes}", phase.name());
+            request(text, 'e', at, number, "request", args)
         }
     }
 }
@@ -262,17 +276,17 @@ fn write_step(text: &mut String, &Told { at, number, step }: &Told) -> Written {
 fn write_deed(text: &mut String, at: Nanos, deed: &Deed) -> Written {
     match deed {
         Deed::Level(change) => {
-            let args = format!(
+            let args = format_args!(
                 "\"from\":\"{}\",\"to\":\"{}\",\"in_use\":{},\"limit\":{}",
                 change.from.name(),
                 change.to.name(),
                 change.in_use_bytes,
                 change.limit_bytes
             );
-            moment(text, GOVERNOR, at, "level", &args)
+            moment(text, GOVERNOR, at, "level", args)
         }
         Deed::Cycle(cycle) => {
-            let args = format!(
+            let args = format_args!(
                 "\"number\":{},\"cause\":\"{}\",\"worked_us\":{},\"live_before\":{},\"marked\":{},\"live_after\":{},\"goal\":{}",
                 cycle.number,
                 cycle.cause.name(),
@@ -283,31 +297,31 @@ fn write_deed(text: &mut String, at: Nanos, deed: &Deed) -> Written {
                 cycle.goal_bytes
             );
             let ended = cycle.began.after(Nanos(cycle.took_ns));
-            span(text, GOVERNOR, cycle.began, ended, "reclaim", &args)
+            span(text, GOVERNOR, cycle.began, ended, "reclaim", args)
         }
         Deed::Returned(requests) => moment(
             text,
             GOVERNOR,
             at,
             "returned",
-            &format!("\"requests\":{requests}"),
+            format_args!("\"requests\":{requests}"),
         ),
         Deed::Evicted {
             for_room,
             to_shrink,
             aged,
         } => {
-            let args = format!("\"for_room\":{for_room},\"to_shrink\":{to_shrink},\"aged\":{aged}");
-            moment(text, GOVERNOR, at, "evicted", &args)
+            let args = format_args!("\"for_room\":{for_room},\"to_shrink\":{to_shrink},\"aged\":{aged}");
+            moment(text, GOVERNOR, at, "evicted", args)
         }
     }
 }
 
-fn counter(text: &mut String, at: Nanos, name: &str, args: &str) -> Written {
+fn counter(text: &mut String, at: Nanos, name: &str, args: impl Display) -> Written {
     write!(
         text,
-        ",\n{{\"ph\":\"C\",\"pid\":1,\"ts\":{:.3},\"name\":\"{name}\",\"args\":{{{args}}}}}",
-        us(at)
+        ",\n{{\"ph\":\"C\",\"pid\":1,\"ts\":{},\"name\":\"{name}\",\"args\":{{{args}}}}}",
+        Us(at)
     )
 }
 
@@ -318,7 +332,12 @@ fn write_counters(text: &mut String, app: &App) -> Written {
     let limit = ledger.limit_bytes();
     let ledger = format!("\"requests\":{requests},\"cached vectors\":{cached},\"limit\":{limit}");
     counter(text, now, "ledger", &ledger)?;
-    counter(text, now, "level", &format!("\"level\":{}", engine.level() as u8))?;
+    counter(
+        text,
+        now,
+        "level",
+        format_args!("\"level\":{}", engine.level() as u8),
+    )?;
     let pools = engine.pool_stats();
     let leased = pools
         .iter()
