@@ -331,7 +331,7 @@ fn write_counters(text: &mut String, app: &App) -> Written {
     let cached = ledger.in_use().saturating_sub(requests);
     let limit = ledger.limit_bytes();
     let ledger = format!("\"requests\":{requests},\"cached vectors\":{cached},\"limit\":{limit}");
-    counter(text, now, "ledger", &ledger)?;
+    counter(text, now, "ledger", ledger)?;
     counter(
         text,
         now,
@@ -342,12 +342,12 @@ fn write_counters(text: &mut String, app: &App) -> Written {
     let leased = pools
         .iter()
         .map(|pool| format!("\"{}\":{}", pool.kind, pool.stats.leased_bytes));
-    counter(text, now, "leased", &leased.collect::<Vec<_>>().join(","))?;
+    counter(text, now, "leased", leased.collect::<Vec<_>>().join(","))?;
     let idle: usize = pools.iter().map(|pool| pool.stats.idle_bytes).sum();
     let heap = alloc::total_counts().live_bytes();
     let resident = process::resident_bytes().unwrap_or(0);
     let memory = format!("\"idle slots\":{idle},\"heap\":{heap},\"resident\":{resident}");
-    counter(text, now, "memory", &memory)?;
+    counter(text, now, "memory", memory)?;
     let inside = format!(
         "\"inside\":{},\"waiting\":{},\"in line\":{},\"connections\":{}",
         engine.requests_inside(),
@@ -355,7 +355,7 @@ fn write_counters(text: &mut String, app: &App) -> Written {
         engine.queue_len(),
         app.metrics.connections.load(Relaxed)
     );
-    counter(text, now, "requests", &inside)
+    counter(text, now, "requests", inside)
 }
 
 #[cfg(test)]
