@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,6 +14,7 @@ use plimsoll::app::Settings;
 use plimsoll::net::NetSettings;
 use plimsoll_engine::{Probe, Stage};
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 
 /// Texts whose answer is far larger than all socket buffers.
 fn large() -> String {
@@ -242,6 +246,53 @@ fn connections_over_the_cap_are_told() {
     drop(first);
     until("the place is free", || server.app.metrics.connections() == 0);
     assert_eq!(server.post("/embed", r#"{"inputs": "a"}"#).status, 200);
+}
+
+/// Connects from this address of the loopback network.
+fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let from = SocketAddr::from(([127, 0, 0, last], 0));
+    socket.bind(&from.into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.into()
+}
+
+#[test]
+fn a_silent_herd_is_told_and_a_slow_probe_is_heard() {
+    let net = NetSettings {
+        connections_max: 1,
+        evict_after: Duration::from_secs(3600),
+        ..NetSettings::default()
+    };
+    let server = embedded(Settings::default(), net);
+    let mut first = server.connect();
+    first.write("GET /health HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(first.reply().status, 200);
+    let read = |mut tcp: TcpStream| {
+        let mut text = String::new();
+        tcp.read_to_string(&mut text).unwrap();
+        text
+    };
+    let mut probe = connect_from(1, server.address);
+    let mut herd = VecDeque::new();
+    for number in 0..100 {
+        herd.push_back(connect_from(2 + number % 8, server.address));
+        // Those beyond the line, oldest first: each is told before the next comes.
+        if herd.len() > 48 {
+            let told = read(herd.pop_front().unwrap());
+            assert!(
+                told.starts_with("HTTP/1.1 503 ") && told.contains("retry-after: 1"),
+                "{told}"
+            );
+        }
+    }
+    probe
+        .write_all(b"GET /health HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    let told = read(probe);
+    assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
+    let told = read(herd.pop_back().unwrap());
+    assert!(told.starts_with("HTTP/1.1 503 "), "silent for too long: {told}");
 }
 
 #[test]

@@ -5,11 +5,11 @@
 //! neither reads nor writes is closed, and so is one that reads its answer too slowly.
 
 mod connection;
-mod hearing;
 mod listen;
 mod place;
 mod scrape;
 mod serve;
+mod silent;
 mod stream;
 
 use std::time::Duration;
@@ -76,7 +76,7 @@ pub fn connection_bytes(settings: &NetSettings) -> usize {
     4 * settings.socket_buffer_bytes + 2 * HYPER_BUFFER_BYTES + STATE_BYTES
 }
 
-/// The most that connections take while they have no place: those of one round, and those that the runtime was handed and has not done with.
+/// The most that connections take while they have no place: those that have not spoken, and those that the runtime was handed and has not done with.
 pub fn placeless_bytes(settings: &NetSettings) -> usize {
-    (serve::ROUND_MAX + serve::PLACELESS_MAX) * (2 * settings.socket_buffer_bytes + PLACELESS_STATE_BYTES)
+    serve::PLACELESS_MAX * (2 * settings.socket_buffer_bytes + PLACELESS_STATE_BYTES)
 }

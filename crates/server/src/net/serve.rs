@@ -1,26 +1,25 @@
 //! The accept loop and its end.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, PipeReader};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto::Builder;
 use plimsoll_engine::Nanos;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
-use super::hearing::{Heard, Hearing, SILENT_MAX};
 use super::place::Roster;
+use super::silent::{Heard, SILENT_MAX, Silent};
 use super::{NetSettings, connection};
 use crate::app::App;
 use crate::http::problem::Reason;
@@ -36,15 +35,13 @@ connection: close\r\ncontent-length: 64\r\n\r\n\
 /// While all places are taken, newcomers are received in rounds this far apart: by then most have said what they want, and one turn of this thread does for
 /// many. To be woken for each would cost the workers more than the refusal itself.
 const FULL_ROUND: Duration = Duration::from_micros(500);
-/// Those of one round that have not spoken yet; each may do so meanwhile, and fill its buffer.
-pub(super) const ROUND_MAX: usize = 8;
 /// Those received in one round.
 const RECEIVED_MAX: usize = 64;
-/// Connections without a place that the runtime may have: those that have not spoken and a round more, and a round of those that have. A runtime that stands
-/// still, as where the kernel takes its pages away, would else be handed one after the other, and each holds what its client sends.
-const SILENT_HANDED_MAX: usize = SILENT_MAX + ROUND_MAX;
-const SPOKEN_HANDED_MAX: usize = ROUND_MAX;
-pub(super) const PLACELESS_MAX: usize = SILENT_HANDED_MAX + SPOKEN_HANDED_MAX;
+/// Connections without a place that the runtime may have. A runtime that stands still, as where the kernel takes its pages away, would else be handed one
+/// after the other, and each holds what its client sends.
+const HANDED_MAX: usize = 8;
+/// Connections without a place.
+pub(super) const PLACELESS_MAX: usize = SILENT_MAX + HANDED_MAX;
 /// Reads of what a connection has said before it is refused: 64 KiB, as much as the default socket buffer holds.
 const READS_MAX: usize = 16;
 /// How long nobody is received when the system has no descriptor left.
@@ -91,10 +88,8 @@ struct House {
     settings: NetSettings,
     places: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
-    silent_handed: Arc<Semaphore>,
-    spoken_handed: Arc<Semaphore>,
+    handed: Arc<Semaphore>,
     roster: Arc<Roster>,
-    hearing: Hearing,
     full: Arc<Builder<TokioExecutor>>,
     short: Arc<Builder<TokioExecutor>>,
     router: Router,
@@ -114,10 +109,8 @@ impl House {
             settings,
             places: Arc::new(Semaphore::new(settings.connections_max)),
             reserved: Arc::new(Semaphore::new(settings.connections_reserved)),
-            silent_handed: Arc::new(Semaphore::new(SILENT_HANDED_MAX)),
-            spoken_handed: Arc::new(Semaphore::new(SPOKEN_HANDED_MAX)),
+            handed: Arc::new(Semaphore::new(HANDED_MAX)),
             roster: Arc::new(Roster::new()),
-            hearing: Hearing::default(),
             full: Arc::new(connection::builder(&settings)),
             short: Arc::new(short_builder),
             router: router(Arc::clone(&app)),
@@ -133,40 +126,41 @@ impl House {
 
     /// Receives connections until the other end of `stopped` is closed.
     fn receive_until(self: &Arc<Self>, listener: &TcpListener, stopped: &PipeReader) {
-        let mut silent = VecDeque::with_capacity(ROUND_MAX + 1);
+        let mut silent = Silent::new();
+        let mut spoken = Vec::with_capacity(SILENT_MAX);
         loop {
-            if silent.is_empty() {
-                let mut ready = [
-                    PollFd::new(listener, PollFlags::IN),
-                    PollFd::new(stopped, PollFlags::IN),
-                ];
-                // Interrupted, it has found nothing, and looks again.
-                let _ = poll(&mut ready, None);
-                if !ready[1].revents().is_empty() {
-                    return;
-                }
+            if !watch(listener, stopped, &silent, silent.until(), &mut spoken) {
+                return;
             }
             if self.is_full() {
                 std::thread::sleep(FULL_ROUND);
+                if !watch(listener, stopped, &silent, Some(Instant::now()), &mut spoken) {
+                    return;
+                }
             }
-            for tcp in silent.drain(..) {
-                self.receive(tcp).into_iter().for_each(|tcp| self.hear(tcp));
+            for tcp in silent.leave(&spoken, Instant::now()) {
+                if let Some(tcp) = self.receive(tcp) {
+                    self.refuse(&tcp, self.app.engine.now());
+                }
             }
             self.receive_all(listener, &mut silent);
         }
     }
 
-    /// Receives those that are there. Who cannot have a place and has not spoken has until the next round, when most have, or until too many came after it.
-    fn receive_all(self: &Arc<Self>, listener: &TcpListener, silent: &mut VecDeque<std::net::TcpStream>) {
+    /// Receives those that are there. Who cannot have a place and has not spoken has some time to do so.
+    fn receive_all(self: &Arc<Self>, listener: &TcpListener, silent: &mut Silent) {
         for _ in 0..RECEIVED_MAX {
             match listener.accept() {
-                Ok((tcp, _)) => silent.extend(self.receive(tcp)),
+                Ok((tcp, from)) => {
+                    let waits = self.receive(tcp);
+                    let goes = waits.and_then(|tcp| silent.enter(tcp, from.ip(), Instant::now()));
+                    if let Some(tcp) = goes {
+                        self.refuse(&tcp, self.app.engine.now());
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The client is gone already, or there are no descriptors: neither is cured by trying again at once.
                 Err(_) => return std::thread::sleep(NO_DESCRIPTOR_WAIT),
-            }
-            if silent.len() > ROUND_MAX {
-                silent.pop_front().into_iter().for_each(|tcp| self.hear(tcp));
             }
         }
     }
@@ -182,12 +176,11 @@ impl House {
         match Heard::already(&tcp) {
             None => return Some(tcp),
             Some(Heard::Nothing) => self.refuse(&tcp, now),
-            // Not behind those that wait for somebody's place, which may be as many as there may be of them.
             Some(Heard::Probe) => match Arc::clone(&self.reserved).try_acquire_owned() {
                 Ok(reserved) => self.hand_over(tcp, |house, tcp| house.serve_reserved(tcp, reserved)),
                 Err(_) => self.refuse(&tcp, now),
             },
-            Some(Heard::Other) => match Arc::clone(&self.spoken_handed).try_acquire_owned() {
+            Some(Heard::Other) => match Arc::clone(&self.handed).try_acquire_owned() {
                 Ok(placeless) if self.roster.evict(self.settings.evict_after) => {
                     self.hand_over(tcp, |house, tcp| house.take_place(tcp, placeless));
                 }
@@ -195,18 +188,6 @@ impl House {
             },
         }
         None
-    }
-
-    /// Waits for what a connection says first; where the runtime has not done with those before, it is refused like the oldest of them.
-    fn hear(self: &Arc<Self>, tcp: std::net::TcpStream) {
-        let Ok(placeless) = Arc::clone(&self.silent_handed).try_acquire_owned() else {
-            return self.refuse(&tcp, self.app.engine.now());
-        };
-        let turn = self.hearing.enter();
-        self.hand_over(tcp, |house, tcp| async move {
-            let heard = turn.hear(&tcp).await;
-            house.answer(heard, tcp, placeless).await;
-        });
     }
 
     /// Hands a connection to the runtime; one that it cannot take is closed.
@@ -219,30 +200,6 @@ impl House {
         if let Ok(tcp) = taken {
             tokio::spawn(then(Arc::clone(self), tcp));
         }
-    }
-
-    /// Gives a connection that has spoken its place, if it can have one.
-    async fn answer(self: Arc<Self>, heard: Heard, tcp: TcpStream, placeless: OwnedSemaphorePermit) {
-        let now = self.app.engine.now();
-        match heard {
-            Heard::Probe => {
-                if let Ok(reserved) = Arc::clone(&self.reserved).try_acquire_owned() {
-                    drop(placeless);
-                    return self.serve_reserved(tcp, reserved).await;
-                }
-            }
-            Heard::Other => {
-                if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-                    drop(placeless);
-                    return self.serve(tcp, place).await;
-                }
-                if self.roster.evict(self.settings.evict_after) {
-                    return self.take_place(tcp, placeless).await;
-                }
-            }
-            Heard::Nothing => {}
-        }
-        self.refuse(&tcp, now);
     }
 
     /// Waits for the place of a connection that is being closed.
@@ -308,6 +265,27 @@ impl House {
         let builder = Arc::clone(&self.short);
         connection::run(builder, router, tcp, settings, entered, self.draining.clone()).await;
     }
+}
+
+/// Waits until `until`, or for ever, for a newcomer, the end, or someone who speaks; which of the silent do goes into `spoken`. False at the end.
+fn watch(
+    listener: &TcpListener,
+    stopped: &PipeReader,
+    silent: &Silent,
+    until: Option<Instant>,
+    spoken: &mut Vec<bool>,
+) -> bool {
+    let mut all = Vec::with_capacity(2 + SILENT_MAX);
+    all.push(PollFd::new(listener, PollFlags::IN));
+    all.push(PollFd::new(stopped, PollFlags::IN));
+    all.extend(silent.connections().map(|tcp| PollFd::new(tcp, PollFlags::IN)));
+    let wait = until.map(|until| until.saturating_duration_since(Instant::now()));
+    let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
+    // Interrupted, it has found nothing, and looks again.
+    let _ = poll(&mut all, wait.as_ref());
+    spoken.clear();
+    spoken.extend(all[2..].iter().map(|one| !one.revents().is_empty()));
+    all[1].revents().is_empty()
 }
 
 /// An open connection: counted, and in its place until it is dropped.
