@@ -138,11 +138,8 @@ impl House {
                     return;
                 }
             }
-            for tcp in silent.leave(&spoken, Instant::now()) {
-                if let Some(tcp) = self.receive(tcp) {
-                    self.refuse(&tcp, self.app.engine.now());
-                }
-            }
+            let done = silent.leave(&spoken, Instant::now());
+            done.into_iter().for_each(|tcp| self.receive_at_last(tcp));
             self.receive_all(listener, &mut silent);
         }
     }
@@ -154,9 +151,7 @@ impl House {
                 Ok((tcp, from)) => {
                     let waits = self.receive(tcp);
                     let goes = waits.and_then(|tcp| silent.enter(tcp, from.ip(), Instant::now()));
-                    if let Some(tcp) = goes {
-                        self.refuse(&tcp, self.app.engine.now());
-                    }
+                    goes.into_iter().for_each(|tcp| self.receive_at_last(tcp));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The client is gone already, or there are no descriptors: neither is cured by trying again at once.
@@ -188,6 +183,13 @@ impl House {
             },
         }
         None
+    }
+
+    /// The same for one whose time to speak is over.
+    fn receive_at_last(self: &Arc<Self>, tcp: std::net::TcpStream) {
+        if let Some(tcp) = self.receive(tcp) {
+            self.refuse(&tcp, self.app.engine.now());
+        }
     }
 
     /// Hands a connection to the runtime; one that it cannot take is closed.
