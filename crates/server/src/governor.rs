@@ -14,7 +14,7 @@ use crate::log::Severity;
 const READING: Duration = Duration::from_secs(1);
 /// An alarm is written once in this time.
 const ALARM_PAUSE: Duration = Duration::from_secs(60);
-/// After so much was allocated the allocator is asked for the pages that it has no use for, if a reading is due.
+/// After so much was allocated and freed the allocator is asked for the pages that it has no use for, if a reading is due.
 const CHURN_BYTES: u64 = 1 << 20;
 /// A process above this percentage of its limit raises an alarm.
 const ALARM_PERCENT: usize = 98;
@@ -25,7 +25,7 @@ const STALL_PERCENT: f64 = 10.0;
 pub(crate) async fn run(app: Arc<App>) {
     let mut next_reading = Instant::now();
     let mut quiet_until = Instant::now();
-    let mut allocated_bytes = 0;
+    let mut moved_bytes = 0;
     loop {
         let governed = app.engine.govern();
         let log = &app.observer.log;
@@ -47,9 +47,11 @@ pub(crate) async fn run(app: Arc<App>) {
         let now = Instant::now();
         if now >= next_reading {
             next_reading = now + READING;
-            let allocated = alloc::total_counts().allocated_bytes;
-            if allocated - allocated_bytes >= CHURN_BYTES {
-                allocated_bytes = allocated;
+            let counts = alloc::total_counts();
+            // Frees count by themselves: when a crowd leaves, nothing else comes after them.
+            let moved = counts.allocated_bytes + counts.freed_bytes;
+            if moved - moved_bytes >= CHURN_BYTES {
+                moved_bytes = moved;
                 alloc::give_back();
             }
             if let Some(alarm) = read(&app) {

@@ -1,5 +1,6 @@
 //! Threads that are started once, each with an arena of its own, and the texts that each runs.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -128,12 +129,12 @@ impl Lanes {
         )
     }
 
-    /// For every thread `passes` passes of one text each; their lengths go through 1..=512 in an order that looks random.
-    pub(crate) fn every_length(&self, passes: usize, model: &Model) -> Shares {
+    /// For every thread these of many passes of one text each, whose lengths go through 1..=512 in an order that looks random.
+    pub(crate) fn every_length(&self, passes: Range<usize>, model: &Model) -> Shares {
         let longest = model.info().positions_max.min(512);
         let vocabulary = model.info().vocab_size as u32;
         let share = |thread: usize| {
-            let texts = (0..passes).map(|pass| {
+            let texts = passes.clone().map(|pass| {
                 // An odd factor, so that every length comes once in a run of 512.
                 let length = ((pass + 1 + thread) * 211) % longest + 1;
                 let ids = (0..length as u32).map(|at| (at + 1) * (pass as u32 + 7) % vocabulary);

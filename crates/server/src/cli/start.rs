@@ -95,6 +95,8 @@ impl StartUp {
             .workers
             .unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
         alloc::keep_little();
+        // Kernels that cannot do so give huge pages as the host is set.
+        let _ = process::take_huge_pages_only_where_asked();
         let diagnosed = connections.is_some_and(|net| net.debug_listen.is_some());
         if diagnosed {
             profile::enable();
