@@ -34,7 +34,7 @@ connection: close\r\ncontent-length: 64\r\n\r\n\
 
 /// While all places are taken, newcomers are received in rounds this far apart: by then most have said what they want, and one turn of this thread does for
 /// many. To be woken for each would cost the workers more than the refusal itself.
-const FULL_ROUND: Duration = Duration::from_micros(500);
+const FULL_ROUND: Duration = Duration::from_millis(1);
 /// Those received in one round.
 const RECEIVED_MAX: usize = 64;
 /// Connections without a place that the runtime may have. A runtime that stands still, as where the kernel takes its pages away, would else be handed one
