@@ -5,7 +5,7 @@
 
 One client asks /embed for texts of 40 characters: past the cache, where the encoder is the work, and ten times as often from it, where everything else is. The
 three servers take short turns in a changing order, so that whatever else the machine does hits all. They are launched anew several times, as where a process lies in
-memory alone makes one a hundredth faster than the next. A ratio is taken within a round; the median of the launches' medians is given with the launches' range.
+memory alone makes one up to a twentieth faster than the next. A ratio is taken within a round; the median of the launches' medians is given with the launches' range.
 Processor time is the kernel's, in nanoseconds, over all threads.
 Recordings are read by a process of its own all the time, and their making is the server's work.
 """

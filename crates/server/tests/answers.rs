@@ -63,6 +63,7 @@ struct Made {
     problem: Problem,
     inputs: usize,
     kinds: [String; 2],
+    embeddings: [Vec<f32>; 2],
     alive: Arc<()>,
 }
 
@@ -79,6 +80,7 @@ impl Made {
             problem: Problem::SingleLabel,
             inputs: 2,
             kinds: ["PER", "LOC"].map(str::to_owned),
+            embeddings: [[0.1, -2.5e-8, f32::MAX, 1.0], [3.0, f32::NAN, 1e-20, 4.0]].map(Vec::from),
             alive: Arc::default(),
         }
     }
@@ -156,7 +158,7 @@ impl Source for Made {
     }
 
     fn embedding(&self, index: usize) -> &[f32] {
-        [&[0.1, -2.5e-8, f32::MAX, 1.0][..], &[3.0, f32::NAN, 1e-20, 4.0]][index]
+        &self.embeddings[index]
     }
 
     fn token_embeddings(&self, index: usize) -> &[f32] {
@@ -440,6 +442,24 @@ fn numbers_read_back_exactly() {
         value(Shape::EmbedAll),
         json!([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]]])
     );
+}
+
+#[test]
+fn arrays_of_any_length_read_back_exactly() {
+    // Numbers of all signs and exponents, the smallest and the longest among them.
+    let bits = (0..=u32::MAX).step_by(0x0040_0193);
+    let all: Vec<f32> = bits
+        .map(f32::from_bits)
+        .filter(|number| number.is_finite())
+        .collect();
+    for len in [0, 1, 15, 16, 17, 32, 33, all.len()] {
+        let mut made = Made::new(64);
+        made.embeddings[0] = all[..len].to_vec();
+        let text = written(made, Shape::Embed, 1);
+        let vectors: (Vec<f32>, Value) = serde_json::from_slice(&text).unwrap();
+        let exact = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+        assert_eq!(exact(&vectors.0), exact(&all[..len]), "{len} numbers");
+    }
 }
 
 #[test]

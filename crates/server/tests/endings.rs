@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{Server, TinyModel, head};
+use common::{Client, Server, TinyModel, head};
 use plimsoll::app::Settings;
 use plimsoll::net::NetSettings;
 use plimsoll_engine::{Probe, Stage};
@@ -228,8 +228,8 @@ fn no_room_is_said_at_once_and_with_a_time() {
     assert_eq!(server.post("/embed", r#"{"inputs": "a"}"#).status, 200);
 }
 
-#[test]
-fn connections_over_the_cap_are_told() {
+/// A server with one place, and the connection that keeps it.
+fn full() -> (Server, Client) {
     let net = NetSettings {
         connections_max: 1,
         evict_after: Duration::from_secs(3600),
@@ -239,6 +239,12 @@ fn connections_over_the_cap_are_told() {
     let mut first = server.connect();
     first.write("GET /health HTTP/1.1\r\nhost: test\r\n\r\n");
     assert_eq!(first.reply().status, 200);
+    (server, first)
+}
+
+#[test]
+fn connections_over_the_cap_are_told() {
+    let (server, first) = full();
     assert_eq!(server.get("/health").status, 200, "on a reserved connection");
     let refused = server.post("/embed", r#"{"inputs": "a"}"#);
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
@@ -259,15 +265,9 @@ fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
 
 #[test]
 fn a_silent_herd_is_told_and_a_slow_probe_is_heard() {
-    let net = NetSettings {
-        connections_max: 1,
-        evict_after: Duration::from_secs(3600),
-        ..NetSettings::default()
-    };
-    let server = embedded(Settings::default(), net);
-    let mut first = server.connect();
-    first.write("GET /health HTTP/1.1\r\nhost: test\r\n\r\n");
-    assert_eq!(first.reply().status, 200);
+    /// So many may be silent; the probe is one of them.
+    const SILENT_MAX: usize = 48;
+    let (server, _first) = full();
     let read = |mut tcp: TcpStream| {
         let mut text = String::new();
         tcp.read_to_string(&mut text).unwrap();
@@ -277,8 +277,8 @@ fn a_silent_herd_is_told_and_a_slow_probe_is_heard() {
     let mut herd = VecDeque::new();
     for number in 0..100 {
         herd.push_back(connect_from(2 + number % 8, server.address));
-        // Those beyond the line, oldest first: each is told before the next comes.
-        if herd.len() > 48 {
+        // Those beyond the line go, oldest first.
+        if herd.len() > SILENT_MAX {
             let told = read(herd.pop_front().unwrap());
             assert!(
                 told.starts_with("HTTP/1.1 503 ") && told.contains("retry-after: 1"),

@@ -6,7 +6,7 @@
 //! - one heap allocation in about [`HEAP_INTERVAL_BYTES`] is remembered with its stack until it is freed, chosen by chance in proportion to its size, so that what is
 //!   known of the samples holds for all ([`Birth::objects`], [`Birth::bytes`]);
 //! - so is one lease in [`LEASE_INTERVAL`], whose age is counted when it dies;
-//! - a thread that would sample more often than a fifty times a second has intervals up to 32 times as long;
+//! - a thread that would sample more than fifty times a second has intervals up to 32 times as long;
 //! - an allocation where there must be none (a sealed thread, the pipeline) leaves its stack;
 //! - while [`CpuSampling`] lives, CPU time is sampled, and any thread can be [asked](ask) where it stands.
 //!

@@ -8,7 +8,7 @@ use super::source::{ChunkBytes, Source};
 
 /// Numbers of an array that are written together.
 const FLOATS_AT_ONCE: usize = 16;
-/// The longest number with a comma before it, as in `-1.17549435e-38`.
+/// More than the longest number and a comma, as in `,-1.1754944e-38`.
 const FLOAT_BYTES_MAX: usize = 24;
 
 /// Where a full chunk waits for the transport to take it.
