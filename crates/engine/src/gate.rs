@@ -34,7 +34,7 @@ use backlog::Backlog;
 pub(crate) use held::{Held, InTurn};
 
 /// So long after someone has waited in vain nobody is kept waiting: under a load that does not end, waiting would only make each refusal slow.
-const VAIN_WAIT: Nanos = Nanos::from_ms(1000);
+const VAIN_WAIT: Nanos = Nanos::from_ms(5000);
 /// Retry-After is never longer.
 const RETRY_MS_MAX: u64 = 30_000;
 /// Retry-After before anything was measured.
@@ -73,8 +73,8 @@ struct State {
     level: Watermarks,
     /// A change that the governor has not seen yet.
     change: Option<Change>,
-    /// Someone was turned away for bytes since the governor looked last.
-    turned_away: bool,
+    /// What the smallest needed of those who were turned away for bytes since the governor looked last.
+    turned_away_bytes: Option<usize>,
     draining: bool,
 }
 
@@ -104,7 +104,8 @@ pub(crate) struct Look {
     pub(crate) level: Level,
     pub(crate) pressure: Pressure,
     pub(crate) change: Option<Change>,
-    pub(crate) turned_away: bool,
+    /// What the smallest needed of those who were turned away for bytes.
+    pub(crate) turned_away_bytes: Option<usize>,
     pub(crate) inside: usize,
 }
 
@@ -136,7 +137,7 @@ impl Gate {
                 finished: Drain::default(),
                 level: Watermarks::new(limits.marks),
                 change: None,
-                turned_away: false,
+                turned_away_bytes: None,
                 draining: false,
             }),
             caches: Mutex::default(),
@@ -225,7 +226,7 @@ impl Gate {
             level,
             pressure,
             change: state.change.take(),
-            turned_away: std::mem::take(&mut state.turned_away),
+            turned_away_bytes: state.turned_away_bytes.take(),
             inside: self.requests_max - state.free_berths.len(),
         }
     }
@@ -349,7 +350,10 @@ impl Gate {
                 level: state.level.level(),
             }
         };
-        state.turned_away |= matches!(reason, Shortage::Bytes { .. });
+        if matches!(reason, Shortage::Bytes { .. }) {
+            let smallest = state.turned_away_bytes.unwrap_or(needed_bytes);
+            state.turned_away_bytes = Some(smallest.min(needed_bytes));
+        }
         Refusal::Overloaded {
             reason,
             retry_after_ms: self.retry_ms(state, needed_bytes),

@@ -212,13 +212,14 @@ impl Engine {
 
     /// While refusing, and someone was turned away, and not for the only request inside: ends what has not started, down to the resume mark.
     fn make_room(&self, state: &mut State, look: &Look) -> usize {
-        if look.level != Level::Refusing || !look.turned_away || look.inside < 2 {
-            return 0;
-        }
+        let turned_away_bytes = match look.turned_away_bytes {
+            Some(bytes) if look.level == Level::Refusing && look.inside > 1 => bytes,
+            _ => return 0,
+        };
         let ledger = self.ledger();
         let resume = Marks::bytes(self.gate().marks().resume_percent, ledger.limit_bytes());
         let excess = self.requests_bytes().saturating_sub(resume);
-        let (count, _) = take_back(self, excess, &mut state.candidates);
+        let (count, _) = take_back(self, excess, turned_away_bytes, &mut state.candidates);
         state.returned_requests += count as u64;
         count
     }

@@ -160,14 +160,22 @@ fn what_has_not_started_is_returned_largest_first() {
 fn a_job_in_line_is_returned_with_a_reason() {
     let mut rig = tight();
     let ticket = rig.ticket(all_tasks(), &"a b c d e f g h ".repeat(200));
-    let job = rig
+    let mut job = rig
         .engine
         .submit(ticket, JobOptions::new(all_tasks()), Nanos(u64::MAX));
     let held = rig.engine.ledger().in_use();
     let tickets = fill_with(&rig, &[8, 1]);
-    let turned_away = rig.engine.admit(ask(4096)).give_up();
-    assert!(matches!(turned_away, Refusal::Overloaded { .. }));
-    assert!(rig.engine.govern().returned_requests > 0);
+    let turn_away = |body_bytes| {
+        let refusal = rig.engine.admit(ask(body_bytes)).give_up();
+        assert!(matches!(refusal, Refusal::Overloaded { .. }));
+        rig.engine.govern().returned_requests
+    };
+    assert!(turn_away(4096) > 0);
+    assert!(
+        common::poll(&mut job).is_pending(),
+        "for one like it only those end whose bodies still come in"
+    );
+    assert!(turn_away(256) > 0);
     drop(tickets);
     rig.work();
     let end = now_or_never(job).err();

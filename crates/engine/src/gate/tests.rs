@@ -178,15 +178,17 @@ fn who_would_wait_too_long_for_workers_is_refused() {
 }
 
 #[test]
-fn turning_someone_away_is_told_once() {
+fn the_smallest_who_was_turned_away_is_told_once() {
     let (gate, clock) = gate(1000, 8, 8);
     measure(&gate, &clock);
     let _full = inside(gate.enter(550));
-    assert!(!gate.look().turned_away);
-    assert!(gate.enter(900).is_err());
+    assert_eq!(gate.look().turned_away_bytes, None);
+    for bytes in [900, 800, 850] {
+        assert!(gate.enter(bytes).is_err());
+    }
     let look = gate.look();
-    assert!(look.turned_away && look.inside == 1);
-    assert!(!gate.look().turned_away);
+    assert_eq!((look.turned_away_bytes, look.inside), (Some(800), 1));
+    assert_eq!(gate.look().turned_away_bytes, None);
 }
 
 #[test]
@@ -242,7 +244,7 @@ fn what_a_cache_borrowed_is_taken_back_before_anyone_is_refused() {
 }
 
 #[test]
-fn after_a_wait_in_vain_nobody_is_kept_waiting_for_a_second() {
+fn after_a_wait_in_vain_nobody_is_kept_waiting_for_a_while() {
     let (gate, clock) = gate(1000, 8, 8);
     let _full = inside(gate.enter(550));
     let first = in_line(gate.enter(460));
@@ -251,6 +253,6 @@ fn after_a_wait_in_vain_nobody_is_kept_waiting_for_a_second() {
     gate.give_up(first);
     assert!(gate.enter(460).is_err());
     let _small = inside(gate.enter(20));
-    clock.advance(Nanos::from_ms(1000));
+    clock.advance(super::VAIN_WAIT);
     in_line(gate.enter(460));
 }
