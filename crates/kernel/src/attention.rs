@@ -23,7 +23,7 @@ use head::{Head, copy_queries, pack_keys, pack_values};
 use crate::crew::Crew;
 use crate::math::{exp2, exp2_near};
 use crate::packed::{Format, PANEL};
-use crate::product::{Bf16Dot, Dot, FloatDot, Strided, TILE_VECTORS, by_rows, tile_from, tile_rows};
+use crate::product::{Bf16Dot, Dot, FloatDot, Strided, by_rows, rows_max, tile_from, tile_rows};
 use crate::simd::{Level, Op, Simd};
 
 /// Queries in a tile, at most.
@@ -203,7 +203,7 @@ fn attend<D: Dot, S: Simd>(s: S, head: &Head, shape: AttentionShape, scratch: &m
     pack_values(s, &head, pieces.values, columns);
     let mut query = 0;
     while query < head.len {
-        let rows = tile_rows::<S>(head.len - query);
+        let rows = tile_rows::<D, S>(head.len - query);
         tile_of_queries::<D, S>(
             s,
             &mut head,
@@ -237,11 +237,7 @@ fn tile_of_queries<D: Dot, S: Simd>(
         rows,
     };
     if peaks.iter().any(|&peak| peak > BOUND_MAX) {
-        by_rows!(
-            rows,
-            S,
-            highest::<D, S>(s, &tile, pieces.keys, head.len, &mut peaks)
-        );
+        by_rows!(rows, highest::<D, S>(s, &tile, pieces.keys, head.len, &mut peaks));
     }
     let mut totals = [0.0_f32; TILE_QUERIES];
     let mut first = 0;
@@ -250,7 +246,6 @@ fn tile_of_queries<D: Dot, S: Simd>(
         let keys = &pieces.keys[first * steps..];
         by_rows!(
             rows,
-            S,
             weigh::<D, S>(
                 s,
                 &tile,
@@ -271,7 +266,6 @@ fn tile_of_queries<D: Dot, S: Simd>(
         };
         by_rows!(
             rows,
-            S,
             mix::<D, S>(s, pieces.weights, values, columns, key_steps, head, &contexts)
         );
         first += count;
@@ -308,7 +302,7 @@ impl Tile {
             acc[m] = [D::start(s, start[m]); N];
         }
         // SAFETY: q has M rows of `steps` words; the vectors end within their panel, which has `steps` steps.
-        let acc = unsafe { tile_from::<D, S, M, N>(s, self.q, w, self.steps, w, acc) };
+        let acc = unsafe { tile_from::<D, S, M, N>(s, self.q, w, self.steps, None, acc) };
         let mut scores = [[s.splat(0.0); N]; M];
         for m in 0..M {
             for n in 0..N {
@@ -375,7 +369,7 @@ fn weigh<D: Dot, S: Simd, const M: usize>(
     while first < count {
         let at = first / format.word_inputs();
         let to = &mut weights[at..];
-        match (count - first).div_ceil(S::LANES) {
+        match (count - first).div_ceil(S::LANES).min(S::TILE_VECTORS) {
             1 => {
                 let scores = tile.scores::<D, S, M, 1>(s, keys, first, &start);
                 soften::<S, M, 1>(s, scores, format, count - first, &mut sums, to);
@@ -385,11 +379,11 @@ fn weigh<D: Dot, S: Simd, const M: usize>(
                 soften::<S, M, 2>(s, scores, format, count - first, &mut sums, to);
             }
             _ => {
-                let scores = tile.scores::<D, S, M, TILE_VECTORS>(s, keys, first, &start);
-                soften::<S, M, TILE_VECTORS>(s, scores, format, count - first, &mut sums, to);
+                let scores = tile.scores::<D, S, M, 3>(s, keys, first, &start);
+                soften::<S, M, 3>(s, scores, format, count - first, &mut sums, to);
             }
         }
-        first += TILE_VECTORS * S::LANES;
+        first += S::TILE_VECTORS * S::LANES;
     }
     for (total, sum) in totals.iter_mut().zip(head::sums(s, &sums)) {
         *total += sum;
@@ -469,10 +463,10 @@ fn mix<D: Dot, S: Simd, const M: usize>(
         unsafe {
             if columns - first >= VALUE_VECTORS * S::LANES {
                 let zero = [[D::zero(s); VALUE_VECTORS]; M];
-                let acc = tile_from::<D, S, M, VALUE_VECTORS>(s, weights, w, steps, w, zero);
+                let acc = tile_from::<D, S, M, VALUE_VECTORS>(s, weights, w, steps, None, zero);
                 collect::<D, S, M, VALUE_VECTORS>(s, acc, first, head, contexts);
             } else {
-                let acc = tile_from::<D, S, M, 1>(s, weights, w, steps, w, [[D::zero(s); 1]; M]);
+                let acc = tile_from::<D, S, M, 1>(s, weights, w, steps, None, [[D::zero(s); 1]; M]);
                 collect::<D, S, M, 1>(s, acc, first, head, contexts);
             }
         }

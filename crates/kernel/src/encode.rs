@@ -1,7 +1,7 @@
 //! Rows of X in the format of a product: floats as they are, bf16 rounded, 8-bit numbers quantised row by row.
 //!
-//! 8-bit rows are quantised over their own range, `x = scale * (q - zero)` with q in 0..=255: GELU's rows, which hardly go below
-//! zero, keep all of the range. The range always has zero in it.
+//! 8-bit rows are quantised over their own range, `x = scale * (q - zero)` with q in 0..=255, in 1..=255 where the multiplier takes q - 128 and
+//! needs its opposite: GELU's rows, which hardly go below zero, keep all of the range. The range always has zero in it.
 
 use crate::crew::Crew;
 use crate::packed::Format;
@@ -238,15 +238,17 @@ fn range_of<S: Simd>(s: S, row: &[f32]) -> (f32, f32) {
 fn quantise<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
     let (least, most) = range_of(s, row);
     let range = most - least;
+    let bottom = f32::from(S::ROW_LEAST);
+    let top = QUANTISED_MAX - bottom;
     let (scale, inverse) = if range > 0.0 {
-        (range / QUANTISED_MAX, QUANTISED_MAX / range)
+        (range / top, top / range)
     } else {
         (1.0, 1.0)
     };
-    let zero = (-least * inverse).round_ties_even();
+    let zero = bottom + (-least * inverse).round_ties_even();
     let (inverse, zero_v) = (s.splat(inverse), s.splat(zero));
-    // Rounding may end a hair below zero; above 255 the store saturates.
-    let bottom = s.splat(0.0);
+    // Rounding may end a hair below; above 255 the store saturates.
+    let bottom = s.splat(bottom);
     let words = Format::Int8.row_words(row.len());
     let mut at = 0;
     let mut chunks = row.chunks_exact(S::LANES);
@@ -254,7 +256,7 @@ fn quantise<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
         let q = s.max(bottom, s.fma(s.load(chunk), inverse, zero_v));
         let to = &mut out[at..at + S::LANES / 4];
         // SAFETY: `to` is as many bytes long as a vector has lanes.
-        unsafe { s.store_u8(q, to.as_mut_ptr().cast()) };
+        unsafe { s.store_row(q, to.as_mut_ptr().cast()) };
         at += S::LANES / 4;
     }
     let rest = chunks.remainder();
@@ -262,10 +264,10 @@ fn quantise<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
         let mut last = [0_u32; 16];
         let q = s.max(bottom, s.fma(s.load_short(rest), inverse, zero_v));
         // SAFETY: no vector has more than 64 lanes.
-        unsafe { s.store_u8(q, last.as_mut_ptr().cast()) };
+        unsafe { s.store_row(q, last.as_mut_ptr().cast()) };
         let count = rest.len().div_ceil(4);
         out[at..at + count].copy_from_slice(&last[..count]);
     }
     out[words] = scale.to_bits();
-    out[words + 1] = zero.to_bits();
+    out[words + 1] = (zero - f32::from(S::ROW_ZERO)).to_bits();
 }

@@ -30,7 +30,7 @@ pub enum Format {
     F32,
     /// The upper halves of 32-bit floats; sums are 32-bit floats.
     Bf16,
-    /// 8-bit whole numbers: weights signed, with a scale an output; rows unsigned, with a scale and a zero a row. Sums are exact.
+    /// 8-bit whole numbers: weights with a scale an output, rows with a scale and a zero a row. Sums are exact.
     Int8,
 }
 

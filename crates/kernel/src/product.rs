@@ -1,8 +1,8 @@
 //! `Y = X W^T + b` with [packed](crate::packed) weights.
 //!
-//! The register tile is up to eight rows of x by three vectors of outputs. A step loads three vectors of weights, broadcasts
-//! one word of each row and issues a multiply-add for every pair: on eight rows 24 of them for eleven loads, so the multipliers are
-//! the limit. Sums stay in registers along all inputs; nothing is reduced across lanes. The same tile serves floats, bf16 and
+//! The register tile is up to eight rows of x by three vectors of outputs, six by two where there are 16 registers. A step loads the
+//! vectors of weights, broadcasts one word of each row and issues a multiply-add for every pair: 24 of them for eleven loads, or 12 for
+//! eight, so the multipliers are the limit. Sums stay in registers along all inputs; nothing is reduced across lanes. The same tile serves floats, bf16 and
 //! 8-bit numbers, whose instructions all take a 32-bit word of each operand and add to a 32-bit sum.
 //!
 //! A panel of weights stays in the first- or second-level cache while all rows of x pass by. Threads share a product by
@@ -14,8 +14,8 @@ use crate::encode::{Rows, encode_row};
 use crate::packed::{Format, PANEL, Packed};
 use crate::simd::{Level, Op, Simd};
 
-/// Vectors of outputs in the register tile.
-pub(crate) const TILE_VECTORS: usize = 3;
+/// Vectors of outputs in the widest tile.
+const TILE_VECTORS_MAX: usize = 3;
 /// Rows of the highest tile.
 const TILE_ROWS_MAX: usize = 8;
 /// Tiles at the end of a panel that fetch the next one.
@@ -42,6 +42,8 @@ pub(crate) trait Dot: Copy {
     type Operand<S: Simd>: Copy;
     /// Whether rows of x bring a scale and a zero.
     const QUANTISED: bool = false;
+    /// Its place in [`Simd::PACKED_ROWS`].
+    const PLACE: usize;
 
     fn zero<S: Simd>(s: S) -> Self::Acc<S>;
     /// Sums that start at a value; a whole one where sums are whole.
@@ -61,6 +63,7 @@ pub(crate) struct FloatDot;
 impl Dot for FloatDot {
     type Acc<S: Simd> = S::V;
     type Operand<S: Simd> = S::V;
+    const PLACE: usize = 0;
 
     #[inline(always)]
     fn zero<S: Simd>(s: S) -> S::V {
@@ -96,6 +99,7 @@ pub(crate) struct Bf16Dot;
 impl Dot for Bf16Dot {
     type Acc<S: Simd> = S::V;
     type Operand<S: Simd> = S::W;
+    const PLACE: usize = 1;
 
     #[inline(always)]
     fn zero<S: Simd>(s: S) -> S::V {
@@ -132,6 +136,7 @@ impl Dot for Int8Dot {
     type Acc<S: Simd> = S::W;
     type Operand<S: Simd> = S::W;
     const QUANTISED: bool = true;
+    const PLACE: usize = 2;
 
     #[inline(always)]
     fn zero<S: Simd>(s: S) -> S::W {
@@ -152,7 +157,7 @@ impl Dot for Int8Dot {
     }
     #[inline(always)]
     fn add<S: Simd>(s: S, acc: S::W, x: S::W, w: S::W) -> S::W {
-        s.dot_u8_i8(acc, x, w)
+        s.dot_bytes(acc, x, w)
     }
     #[inline(always)]
     fn to_floats<S: Simd>(s: S, acc: S::W) -> S::V {
@@ -172,26 +177,63 @@ pub(crate) struct Strided {
 ///
 /// # Safety
 /// `x` must be readable for `M` rows of `steps` words, `w` for `steps` steps of `N` vectors.
-// Indices, not iterators: all loops but the outer must unroll so that the sums stay in registers.
-#[expect(clippy::needless_range_loop)]
 #[inline(always)]
 pub(crate) unsafe fn tile_from<D: Dot, S: Simd, const M: usize, const N: usize>(
     s: S,
     x: Strided,
     w: Strided,
     steps: usize,
-    ahead: Strided,
+    ahead: Option<Strided>,
     mut acc: [[D::Acc<S>; N]; M],
 ) -> [[D::Acc<S>; N]; M] {
-    for step in 0..steps {
-        // SAFETY: step < steps, m < M and n < N: within what the caller says is readable.
+    let mut step = 0;
+    // SAFETY: all steps are below `steps`.
+    unsafe {
+        while step + S::STEPS <= steps {
+            acc = steps_from::<D, S, M, N>(s, x, w, step, S::STEPS, ahead, acc);
+            step += S::STEPS;
+        }
+        while step < steps {
+            acc = steps_from::<D, S, M, N>(s, x, w, step, 1, ahead, acc);
+            step += 1;
+        }
+    }
+    acc
+}
+
+/// Steps `first..first + count` of a tile.
+///
+/// # Safety
+/// As [`tile_from`], as far as these steps.
+// Indices, not iterators: all loops must unroll so that the sums stay in registers.
+#[expect(clippy::needless_range_loop)]
+#[inline(always)]
+unsafe fn steps_from<D: Dot, S: Simd, const M: usize, const N: usize>(
+    s: S,
+    x: Strided,
+    w: Strided,
+    first: usize,
+    count: usize,
+    ahead: Option<Strided>,
+    mut acc: [[D::Acc<S>; N]; M],
+) -> [[D::Acc<S>; N]; M] {
+    if let Some(ahead) = ahead {
+        for step in 0..count {
+            let fetched = ahead.words.wrapping_add((first + step) * ahead.stride);
+            // A step's part is three cache lines, where tiles have three vectors, but with fewer vectors tiles have shares of it.
+            for n in 0..if N == TILE_VECTORS_MAX { N } else { 1 } {
+                s.prefetch(fetched.wrapping_add(n * ahead.stride / N));
+            }
+        }
+    }
+    for step in 0..count {
+        let step = first + step;
+        // SAFETY: step, m < M and n < N are within what the caller says is readable.
         unsafe {
             let from = w.words.add(step * w.stride);
-            let fetched = ahead.words.wrapping_add(step * ahead.stride);
             let mut ws = [D::splat(s, 0); N];
             for n in 0..N {
                 ws[n] = D::load(s, from.add(n * S::LANES));
-                s.prefetch(fetched.wrapping_add(n * ahead.stride / N));
             }
             for m in 0..M {
                 let word = D::splat(s, x.words.add(m * x.stride + step).read());
@@ -204,18 +246,24 @@ pub(crate) unsafe fn tile_from<D: Dot, S: Simd, const M: usize, const N: usize>(
     acc
 }
 
-/// Calls `$tile` with the number of rows as a constant, as far as this instruction set's tile goes.
+/// Rows of the highest tile.
+#[inline(always)]
+pub(crate) fn rows_max<D: Dot, S: Simd>() -> usize {
+    S::PACKED_ROWS[D::PLACE]
+}
+
+/// Calls `$call` with the number of rows as a constant, as far as this tile of this instruction set goes.
 macro_rules! by_rows {
-    ($rows:expr, $S:ident, $call:ident::<$($generic:ident),*>($($argument:expr),* $(,)?)) => {
+    ($rows:expr, $call:ident::<$D:ident, $S:ident $(, $generic:ident)*>($($argument:expr),* $(,)?)) => {
         match $rows {
-            1 => $call::<$($generic,)* 1>($($argument),*),
-            2 => $call::<$($generic,)* 2>($($argument),*),
-            3 => $call::<$($generic,)* 3>($($argument),*),
-            4 if $S::PACKED_ROWS >= 4 => $call::<$($generic,)* 4>($($argument),*),
-            5 if $S::PACKED_ROWS >= 5 => $call::<$($generic,)* 5>($($argument),*),
-            6 if $S::PACKED_ROWS >= 6 => $call::<$($generic,)* 6>($($argument),*),
-            7 if $S::PACKED_ROWS >= 7 => $call::<$($generic,)* 7>($($argument),*),
-            8 if $S::PACKED_ROWS >= 8 => $call::<$($generic,)* 8>($($argument),*),
+            1 => $call::<$D, $S $(, $generic)*, 1>($($argument),*),
+            2 => $call::<$D, $S $(, $generic)*, 2>($($argument),*),
+            3 => $call::<$D, $S $(, $generic)*, 3>($($argument),*),
+            4 if rows_max::<$D, $S>() >= 4 => $call::<$D, $S $(, $generic)*, 4>($($argument),*),
+            5 if rows_max::<$D, $S>() >= 5 => $call::<$D, $S $(, $generic)*, 5>($($argument),*),
+            6 if rows_max::<$D, $S>() >= 6 => $call::<$D, $S $(, $generic)*, 6>($($argument),*),
+            7 if rows_max::<$D, $S>() >= 7 => $call::<$D, $S $(, $generic)*, 7>($($argument),*),
+            8 if rows_max::<$D, $S>() >= 8 => $call::<$D, $S $(, $generic)*, 8>($($argument),*),
             rows => unreachable!("a tile of {rows} rows"),
         }
     };
@@ -224,8 +272,8 @@ pub(crate) use by_rows;
 
 /// Rows of the next tile when `left` are left: as many as there are, but never a full tile and then a sliver.
 #[inline(always)]
-pub(crate) fn tile_rows<S: Simd>(left: usize) -> usize {
-    let most = S::PACKED_ROWS;
+pub(crate) fn tile_rows<D: Dot, S: Simd>(left: usize) -> usize {
+    let most = rows_max::<D, S>();
     if left > most && left < 2 * most {
         left.div_ceil(2)
     } else {
@@ -331,43 +379,50 @@ impl Op for Part<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.w.format() {
-            Format::F32 => self.panels::<FloatDot, S>(s),
-            Format::Bf16 => self.panels::<Bf16Dot, S>(s),
-            Format::Int8 => self.panels::<Int8Dot, S>(s),
+            Format::F32 => self.tiles::<FloatDot, S>(s),
+            Format::Bf16 => self.tiles::<Bf16Dot, S>(s),
+            Format::Int8 => self.tiles::<Int8Dot, S>(s),
         }
     }
 }
 
 /// A group of outputs that a tile makes, and what becomes of its sums.
-struct Columns<'a, S: Simd> {
+struct Columns<'a, S: Simd, const N: usize> {
     /// First column of Y, and how many there are; a tile is wider at the end of Y.
     first: usize,
     count: usize,
-    bias: [S::V; TILE_VECTORS],
+    /// Their weights.
+    w: Strided,
+    bias: [S::V; N],
     /// Scales and sums of 8-bit weights, or none.
-    scales: [S::V; TILE_VECTORS],
-    sums: [S::V; TILE_VECTORS],
+    scales: [S::V; N],
+    sums: [S::V; N],
     x: &'a Rows<'a>,
 }
 
 impl Part<'_> {
     #[inline(always)]
-    fn panels<D: Dot, S: Simd>(&self, s: S) {
-        const { assert!(PANEL.is_multiple_of(TILE_VECTORS * S::LANES)) };
+    fn tiles<D: Dot, S: Simd>(&self, s: S) {
+        match S::TILE_VECTORS {
+            2 => self.panels::<D, S, 2>(s),
+            _ => self.panels::<D, S, 3>(s),
+        }
+    }
+
+    #[inline(always)]
+    fn panels<D: Dot, S: Simd, const N: usize>(&self, s: S) {
+        let width = N * S::LANES;
+        const { assert!(PANEL.is_multiple_of(S::TILE_VECTORS * S::LANES)) };
         // A tile that cannot go straight to Y.
         let mut aside = [0.0; TILE_ROWS_MAX * PANEL];
         for panel in self.panels.clone() {
             let mut offset = 0;
             while offset < PANEL && panel * PANEL + offset < self.w.outputs() {
-                let columns = self.columns(s, panel, offset);
-                let w = Strided {
-                    words: self.w.panel(panel)[offset..].as_ptr(),
-                    stride: PANEL,
-                };
+                let columns = self.columns::<S, N>(s, panel, offset);
                 let mut row = 0;
                 while row < self.x.rows() {
-                    let height = tile_rows::<S>(self.x.rows() - row);
-                    let whole = columns.count == TILE_VECTORS * S::LANES;
+                    let height = tile_rows::<D, S>(self.x.rows() - row);
+                    let whole = columns.count == width;
                     let aside = Output {
                         start: aside.as_mut_ptr(),
                         stride: PANEL,
@@ -382,14 +437,10 @@ impl Part<'_> {
                         Target::Floats(_, Epilogue::Add) => (whole, None),
                         Target::Floats(_, Epilogue::Activate(f)) | Target::Bf16(_, f) => (false, Some(f)),
                     };
-                    let ahead = self.ahead::<S>(panel, offset, row).unwrap_or(w);
-                    by_rows!(
-                        height,
-                        S,
-                        multiply::<D, S>(s, &columns, w, ahead, row, floats, add)
-                    );
+                    let ahead = self.ahead::<D, S>(panel, offset, row);
+                    by_rows!(height, multiply::<D, S, N>(s, &columns, ahead, row, floats, add));
                     if let Some(activation) = activation {
-                        let tile = Tile { height, floats, bf16 };
+                        let tile = Tile::<N> { height, floats, bf16 };
                         apply(s, activation, self.w.format() != Format::F32, tile);
                     }
                     if !whole {
@@ -397,7 +448,7 @@ impl Part<'_> {
                     }
                     row += height;
                 }
-                offset += TILE_VECTORS * S::LANES;
+                offset += width;
             }
         }
     }
@@ -405,10 +456,11 @@ impl Part<'_> {
     /// What the tile from a row and a column of a panel on brings into the second-level cache: its part of the next panel. The last tiles of a panel share it, so
     /// that with few rows of x, where reading the weights takes as long as multiplying them, memory is never idle.
     #[inline(always)]
-    fn ahead<S: Simd>(&self, panel: usize, offset: usize, row: usize) -> Option<Strided> {
-        let high = self.x.rows().div_ceil(S::PACKED_ROWS);
-        let tiles = high * (PANEL / (TILE_VECTORS * S::LANES));
-        let tile = high * (offset / (TILE_VECTORS * S::LANES)) + row.div_ceil(S::PACKED_ROWS);
+    fn ahead<D: Dot, S: Simd>(&self, panel: usize, offset: usize, row: usize) -> Option<Strided> {
+        let (width, rows_max) = (S::TILE_VECTORS * S::LANES, rows_max::<D, S>());
+        let high = self.x.rows().div_ceil(rows_max);
+        let tiles = high * (PANEL / width);
+        let tile = high * (offset / width) + row.div_ceil(rows_max);
         let shared = tiles.min(FETCH_TILES_MAX);
         let part = (tile + shared).checked_sub(tiles)?;
         let next = (panel + 1 < self.panels.end).then(|| self.w.panel(panel + 1))?;
@@ -420,18 +472,23 @@ impl Part<'_> {
     }
 
     #[inline(always)]
-    fn columns<S: Simd>(&self, s: S, panel: usize, offset: usize) -> Columns<'_, S> {
+    fn columns<S: Simd, const N: usize>(&self, s: S, panel: usize, offset: usize) -> Columns<'_, S, N> {
         let first = panel * PANEL + offset;
-        let count = (TILE_VECTORS * S::LANES).min(self.w.outputs() - first);
+        let count = (N * S::LANES).min(self.w.outputs() - first);
+        let w = Strided {
+            words: self.w.panel(panel)[offset..].as_ptr(),
+            stride: PANEL,
+        };
         let mut columns = Columns {
             first,
             count,
-            bias: [s.splat(0.0); TILE_VECTORS],
-            scales: [s.splat(0.0); TILE_VECTORS],
-            sums: [s.splat(0.0); TILE_VECTORS],
+            w,
+            bias: [s.splat(0.0); N],
+            scales: [s.splat(0.0); N],
+            sums: [s.splat(0.0); N],
             x: &self.x,
         };
-        for n in 0..TILE_VECTORS {
+        for n in 0..N {
             let start = n * S::LANES;
             if let Some(bias) = self.bias.filter(|_| start < count) {
                 let bias = &bias[first + start..first + count];
@@ -459,7 +516,14 @@ impl Part<'_> {
 
     /// A tile that is wider than what is left of Y, from aside into Y.
     #[inline(always)]
-    fn put<S: Simd>(&self, s: S, aside: Output<f32>, columns: &Columns<'_, S>, row: usize, height: usize) {
+    fn put<S: Simd, const N: usize>(
+        &self,
+        s: S,
+        aside: Output<f32>,
+        columns: &Columns<'_, S, N>,
+        row: usize,
+        height: usize,
+    ) {
         let count = columns.count;
         for i in 0..height {
             // SAFETY: row and columns lie within Y, which `Kernel::product` or `Kernel::product_bf16` checked; no other thread touches them. All
@@ -487,29 +551,30 @@ impl Part<'_> {
 }
 
 /// A whole tile to be activated: in place, or on its way to bf16.
-struct Tile {
+struct Tile<const N: usize> {
     height: usize,
     floats: Output<f32>,
     bf16: Option<Output<u32>>,
 }
 
-impl Apply for Tile {
+impl<const N: usize> Apply for Tile<N> {
     #[inline(always)]
     fn apply<S: Simd, F: Function>(self, s: S) {
         for row in 0..self.height {
             let floats = self.floats.at(row, 0).start;
-            let mut vectors = [s.splat(0.0); TILE_VECTORS];
+            let mut vectors = [s.splat(0.0); N];
             // SAFETY: a row of whole vectors, in Y as many words of two; nobody else touches them.
             unsafe {
                 for (n, v) in vectors.iter_mut().enumerate() {
                     *v = F::of(s, s.load_ptr(floats.add(n * S::LANES)));
                 }
-                let [first, second, third] = vectors;
                 match self.bf16 {
                     Some(y) => {
                         let y = y.at(row, 0).start;
-                        s.store_both_bf16(first, second, y);
-                        s.store_bf16(third, y.add(S::LANES));
+                        s.store_both_bf16(vectors[0], vectors[1], y);
+                        if N == 3 {
+                            s.store_bf16(vectors[2], y.add(S::LANES));
+                        }
                     }
                     None => {
                         for (n, v) in vectors.into_iter().enumerate() {
@@ -529,22 +594,21 @@ impl Apply for Tile {
 // Indices, not iterators: both loops must unroll so that the sums stay in registers.
 #[expect(clippy::needless_range_loop)]
 #[inline(always)]
-fn multiply<D: Dot, S: Simd, const M: usize>(
+fn multiply<D: Dot, S: Simd, const N: usize, const M: usize>(
     s: S,
-    columns: &Columns<'_, S>,
-    w: Strided,
-    ahead: Strided,
+    columns: &Columns<'_, S, N>,
+    ahead: Option<Strided>,
     row: usize,
     tile: Output<f32>,
     add: bool,
 ) {
     let x = columns.x.strided(row..row + M);
-    let zero = [[D::zero(s); TILE_VECTORS]; M];
+    let zero = [[D::zero(s); N]; M];
     // SAFETY: `strided` checked M rows of x; a panel holds `steps` steps of PANEL words, and the tile ends within PANEL.
-    let acc = unsafe { tile_from::<D, S, M, TILE_VECTORS>(s, x, w, columns.x.steps(), ahead, zero) };
+    let acc = unsafe { tile_from::<D, S, M, N>(s, x, columns.w, columns.x.steps(), ahead, zero) };
     for m in 0..M {
         let tail = D::QUANTISED.then(|| columns.x.tail(row + m));
-        for n in 0..TILE_VECTORS {
+        for n in 0..N {
             let sum = D::to_floats(s, acc[m][n]);
             let v = match tail {
                 None => s.add(sum, columns.bias[n]),

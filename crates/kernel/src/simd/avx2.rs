@@ -40,7 +40,11 @@ impl Simd for Avx2 {
     type W = __m256i;
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 3;
-    const PACKED_ROWS: usize = 4;
+    const TILE_VECTORS: usize = 2;
+    const PACKED_ROWS: [usize; 3] = [6, 4, 4];
+    const STEPS: usize = 4;
+    const ROW_LEAST: u8 = 1;
+    const ROW_ZERO: u8 = 128;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m256 {
@@ -85,6 +89,11 @@ impl Simd for Avx2 {
         unsafe { _mm256_loadu_si256(from.cast()) }
     }
     #[inline(always)]
+    fn prefetch(self, from: *const u32) {
+        // SAFETY: every x86-64 has SSE; a prefetch of any address does no harm.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
+    #[inline(always)]
     fn words_to_floats(self, words: __m256i) -> __m256 {
         // SAFETY: self proves AVX2.
         unsafe { _mm256_cvtepi32_ps(words) }
@@ -100,18 +109,14 @@ impl Simd for Avx2 {
             _mm256_fmadd_ps(_mm256_castsi256_ps(ah), _mm256_castsi256_ps(bh), acc)
         }
     }
+    /// `maddubs` multiplies unsigned with signed bytes and adds pairs, but saturates at 2^15, which x of up to 255 would reach: twice 127 * 127 does
+    /// not. So rows are signed here, the magnitude of w is the unsigned factor, and x takes its sign.
     #[inline(always)]
-    fn dot_u8_i8(self, acc: __m256i, x: __m256i, w: __m256i) -> __m256i {
-        // Not `maddubs`, which saturates: bytes of odd and even places as 16-bit numbers, whose products are exact.
+    fn dot_bytes(self, acc: __m256i, x: __m256i, w: __m256i) -> __m256i {
         // SAFETY: self proves AVX2.
         unsafe {
-            let even_x = _mm256_and_si256(x, _mm256_set1_epi16(0xff));
-            let odd_x = _mm256_srli_epi16::<8>(x);
-            let even_w = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w));
-            let odd_w = _mm256_srai_epi16::<8>(w);
-            let even = _mm256_madd_epi16(even_x, even_w);
-            let odd = _mm256_madd_epi16(odd_x, odd_w);
-            _mm256_add_epi32(acc, _mm256_add_epi32(even, odd))
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         }
     }
     #[inline(always)]
@@ -131,7 +136,7 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn store_u8(self, v: __m256, to: *mut u8) {
+    unsafe fn store_row(self, v: __m256, to: *mut u8) {
         // SAFETY: self proves AVX2; the caller says that 8 bytes are writable.
         unsafe {
             let words = _mm256_cvtps_epi32(v);
@@ -139,7 +144,11 @@ impl Simd for Avx2 {
                 _mm256_castsi256_si128(words),
                 _mm256_extracti128_si256::<1>(words),
             );
-            _mm_storel_epi64(to.cast(), _mm_packus_epi16(halves, halves));
+            let bytes = _mm_packus_epi16(halves, halves);
+            _mm_storel_epi64(
+                to.cast(),
+                _mm_xor_si128(bytes, _mm_set1_epi8(Self::ROW_ZERO as i8)),
+            );
         }
     }
     #[inline(always)]

@@ -94,7 +94,8 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     type W = __m512i;
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 4;
-    const PACKED_ROWS: usize = 8;
+    const TILE_VECTORS: usize = 3;
+    const PACKED_ROWS: [usize; 3] = [8; 3];
     const LOOKS_UP: bool = true;
 
     #[inline(always)]
@@ -169,7 +170,7 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
         }
     }
     #[inline(always)]
-    fn dot_u8_i8(self, acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
+    fn dot_bytes(self, acc: __m512i, x: __m512i, w: __m512i) -> __m512i {
         // SAFETY: self proves AVX-512F and BW, and VNNI where that is asked for.
         unsafe {
             if EXTRA >= VNNI {
@@ -287,7 +288,7 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
         }
     }
     #[inline(always)]
-    unsafe fn store_u8(self, v: __m512, to: *mut u8) {
+    unsafe fn store_row(self, v: __m512, to: *mut u8) {
         // SAFETY: self proves AVX-512F; the caller says that 16 bytes are writable.
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(v))) }
     }

@@ -27,8 +27,16 @@ pub(crate) trait Simd: Copy {
     type W: Copy;
     /// Floats in a vector.
     const LANES: usize;
-    /// Rows of x in the register tile of a product with packed weights (at most 8), which is three vectors wide.
-    const PACKED_ROWS: usize;
+    /// Vectors of outputs in the register tile of a product with packed weights: 2 or 3.
+    const TILE_VECTORS: usize;
+    /// Rows of x in that tile (at most 8): of floats, of bf16 and of 8-bit numbers. What the register file holds beside the operands.
+    const PACKED_ROWS: [usize; 3];
+    /// Steps of a tile from one computation of its addresses to the next: more where the multipliers leave no time for that.
+    const STEPS: usize = 1;
+    /// The least of the whole numbers that a row of 8-bit numbers is quantised to; the largest is 255.
+    const ROW_LEAST: u8 = 0;
+    /// What is taken from them when they are stored: 128 where the multiplier wants them signed.
+    const ROW_ZERO: u8 = 0;
     /// Rows of x in the register tile of a matrix product (at most 4): what the register file holds.
     const TILE_ROWS: usize;
     /// Whether a [look-up](Simd::lookup) takes about as long as a multiplication.
@@ -68,8 +76,8 @@ pub(crate) trait Simd: Copy {
     fn words_to_floats(self, words: Self::W) -> Self::V;
     /// `acc + a0 b0 + a1 b1` of the two bf16 of each word.
     fn dot_bf16(self, acc: Self::V, a: Self::W, b: Self::W) -> Self::V;
-    /// `acc + x0 w0 + x1 w1 + x2 w2 + x3 w3`, x unsigned and w signed 8-bit numbers; exact.
-    fn dot_u8_i8(self, acc: Self::W, x: Self::W, w: Self::W) -> Self::W;
+    /// `acc + x0 w0 + x1 w1 + x2 w2 + x3 w3`, x 8-bit numbers as [`Simd::store_row`] wrote them, w signed ones from -127 on; exact.
+    fn dot_bytes(self, acc: Self::W, x: Self::W, w: Self::W) -> Self::W;
     /// Rounds to bf16, ties to even; NaN stays NaN. Lane 0 is the low half of the first word.
     ///
     /// # Safety
@@ -129,11 +137,11 @@ pub(crate) trait Simd: Copy {
             }
         }
     }
-    /// Rounds to whole numbers, none below zero, and stores them as bytes, those above 255 as 255.
+    /// Rounds to whole numbers, none below zero, and stores them as bytes, those above 255 as 255, less [`Simd::ROW_ZERO`].
     ///
     /// # Safety
     /// `to` must be writable for `LANES` bytes.
-    unsafe fn store_u8(self, v: Self::V, to: *mut u8);
+    unsafe fn store_row(self, v: Self::V, to: *mut u8);
 
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;

@@ -25,7 +25,8 @@ impl Simd for Portable {
     type W = [u32; LANES];
     const LANES: usize = LANES;
     const TILE_ROWS: usize = 3;
-    const PACKED_ROWS: usize = 3;
+    const TILE_VECTORS: usize = 3;
+    const PACKED_ROWS: [usize; 3] = [3; 3];
 
     #[inline(always)]
     fn splat(self, value: f32) -> V {
@@ -74,7 +75,7 @@ impl Simd for Portable {
         lanewise!(a, b, i => acc[i] + low(a[i]) * low(b[i]) + high(a[i]) * high(b[i]))
     }
     #[inline(always)]
-    fn dot_u8_i8(self, acc: [u32; LANES], x: [u32; LANES], w: [u32; LANES]) -> [u32; LANES] {
+    fn dot_bytes(self, acc: [u32; LANES], x: [u32; LANES], w: [u32; LANES]) -> [u32; LANES] {
         let mut out = acc;
         for i in 0..LANES {
             for (x, w) in x[i].to_le_bytes().into_iter().zip(w[i].to_le_bytes()) {
@@ -90,7 +91,7 @@ impl Simd for Portable {
         unsafe { to.cast::<[u32; LANES / 2]>().write_unaligned([pair(0), pair(2)]) }
     }
     #[inline(always)]
-    unsafe fn store_u8(self, v: V, to: *mut u8) {
+    unsafe fn store_row(self, v: V, to: *mut u8) {
         // SAFETY: the caller says that LANES bytes are writable.
         unsafe {
             to.cast::<[u8; LANES]>()

@@ -148,32 +148,34 @@ pub(crate) fn q4_blocks(weights: usize, seed: u64) -> (Vec<u8>, Vec<f32>) {
     (blocks, expanded)
 }
 
-/// What a format leaves of rows of x.
-pub(crate) fn seen_rows(format: Format, x: &[f32], width: usize) -> Vec<f32> {
+/// What a format leaves of rows of x on an instruction set.
+pub(crate) fn seen_rows(isa: Isa, format: Format, x: &[f32], width: usize) -> Vec<f32> {
     match format {
         Format::F32 => x.to_vec(),
         Format::Bf16 => x.iter().map(|&x| bf16_to_f32(f32_to_bf16(x))).collect(),
-        Format::Int8 => x.chunks(width).flat_map(seen_row).collect(),
+        Format::Int8 => x.chunks(width).flat_map(|row| seen_row(isa, row)).collect(),
     }
 }
 
-/// `scale * (q - zero)` over the row's own range.
-fn seen_row(row: &[f32]) -> Vec<f32> {
+/// `scale * (q - zero)` over the row's own range, q in 0..=255; AVX2 leaves 0 out.
+fn seen_row(isa: Isa, row: &[f32]) -> Vec<f32> {
+    let bottom = if isa == Isa::Avx2 { 1.0 } else { 0.0 };
+    let steps = 255.0 - bottom;
     let (least, most) = row
         .iter()
         .fold((0.0_f32, 0.0_f32), |(a, b), &x| (a.min(x), b.max(x)));
-    let scale = if most > least { (most - least) / 255.0 } else { 1.0 };
-    let inverse = if most > least { 255.0 / (most - least) } else { 1.0 };
-    let zero = (-least * inverse).round_ties_even();
+    let scale = if most > least { (most - least) / steps } else { 1.0 };
+    let inverse = if most > least { steps / (most - least) } else { 1.0 };
+    let zero = bottom + (-least * inverse).round_ties_even();
     row.iter()
-        .map(|x| scale * (x.mul_add(inverse, zero).clamp(0.0, 255.0).round_ties_even() - zero))
+        .map(|x| scale * (x.mul_add(inverse, zero).clamp(bottom, 255.0).round_ties_even() - zero))
         .collect()
 }
 
 /// What a format leaves of weights.
 pub(crate) fn seen_weights(format: Format, w: &[f32], inputs: usize) -> Vec<f32> {
     let Format::Int8 = format else {
-        return seen_rows(format, w, inputs);
+        return seen_rows(Isa::Portable, format, w, inputs);
     };
     w.chunks(inputs)
         .flat_map(|row| {
