@@ -189,7 +189,7 @@ pub(crate) unsafe fn tile_from<D: Dot, S: Simd, const M: usize, const N: usize>(
     let mut step = 0;
     // SAFETY: all steps are below `steps`.
     unsafe {
-        while step + S::STEPS <= steps {
+        while S::STEPS > 1 && step + S::STEPS <= steps {
             acc = steps_from::<D, S, M, N>(s, x, w, step, S::STEPS, ahead, acc);
             step += S::STEPS;
         }
