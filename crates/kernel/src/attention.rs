@@ -21,9 +21,10 @@ mod head;
 use head::{Head, copy_queries, pack_keys, pack_values};
 
 use crate::crew::Crew;
+use crate::dot::{Bf16Dot, Dot, FloatDot};
 use crate::math::{exp2, exp2_near};
 use crate::packed::{Format, PANEL};
-use crate::product::{Bf16Dot, Dot, FloatDot, Strided, by_rows, rows_max, tile_from, tile_rows};
+use crate::product::{Strided, by_rows, rows_max, tile_from, tile_rows};
 use crate::simd::{Level, Op, Simd};
 
 /// Queries in a tile, at most.

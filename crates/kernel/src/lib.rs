@@ -24,6 +24,7 @@
 mod act;
 mod attention;
 mod crew;
+mod dot;
 mod encode;
 mod linear;
 mod math;

@@ -3,9 +3,9 @@
 use core::ops::Range;
 
 use super::{HEAD_DIM_MAX, TILE_QUERIES};
+use crate::dot::Dot;
 use crate::encode::encode_row;
 use crate::packed::{Format, PANEL};
-use crate::product::Dot;
 use crate::simd::Simd;
 
 /// One head of one sequence.

@@ -1,0 +1,135 @@
+//! The formats of a product as instructions: every one takes a 32-bit word of each operand and adds to a 32-bit sum, so that one
+//! [tile](crate::product) serves them all.
+
+use crate::simd::Simd;
+
+/// How the words of two operands are multiplied and summed.
+pub(crate) trait Dot: Copy {
+    /// Sums of a vector of outputs.
+    type Acc<S: Simd>: Copy;
+    /// A vector of words, as the multiplier takes them.
+    type Operand<S: Simd>: Copy;
+    /// Whether rows of x bring a scale and a zero.
+    const QUANTISED: bool = false;
+    /// Its place in [`Simd::PACKED_ROWS`].
+    const PLACE: usize;
+
+    fn zero<S: Simd>(s: S) -> Self::Acc<S>;
+    /// Sums that start at a value; a whole one where sums are whole.
+    fn start<S: Simd>(s: S, value: f32) -> Self::Acc<S>;
+    fn splat<S: Simd>(s: S, word: u32) -> Self::Operand<S>;
+    /// # Safety
+    /// `from` must be readable for a vector of words.
+    unsafe fn load<S: Simd>(s: S, from: *const u32) -> Self::Operand<S>;
+    fn add<S: Simd>(s: S, acc: Self::Acc<S>, x: Self::Operand<S>, w: Self::Operand<S>) -> Self::Acc<S>;
+    fn to_floats<S: Simd>(s: S, acc: Self::Acc<S>) -> S::V;
+}
+
+/// Products of floats.
+#[derive(Clone, Copy)]
+pub(crate) struct FloatDot;
+
+impl Dot for FloatDot {
+    type Acc<S: Simd> = S::V;
+    type Operand<S: Simd> = S::V;
+    const PLACE: usize = 0;
+
+    #[inline(always)]
+    fn zero<S: Simd>(s: S) -> S::V {
+        s.splat(0.0)
+    }
+    #[inline(always)]
+    fn start<S: Simd>(s: S, value: f32) -> S::V {
+        s.splat(value)
+    }
+    #[inline(always)]
+    fn splat<S: Simd>(s: S, word: u32) -> S::V {
+        s.splat(f32::from_bits(word))
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const u32) -> S::V {
+        // SAFETY: as the caller says.
+        unsafe { s.load_ptr(from.cast()) }
+    }
+    #[inline(always)]
+    fn add<S: Simd>(s: S, acc: S::V, x: S::V, w: S::V) -> S::V {
+        s.fma(x, w, acc)
+    }
+    #[inline(always)]
+    fn to_floats<S: Simd>(_s: S, acc: S::V) -> S::V {
+        acc
+    }
+}
+
+/// Products of pairs of bf16.
+#[derive(Clone, Copy)]
+pub(crate) struct Bf16Dot;
+
+impl Dot for Bf16Dot {
+    type Acc<S: Simd> = S::V;
+    type Operand<S: Simd> = S::W;
+    const PLACE: usize = 1;
+
+    #[inline(always)]
+    fn zero<S: Simd>(s: S) -> S::V {
+        s.splat(0.0)
+    }
+    #[inline(always)]
+    fn start<S: Simd>(s: S, value: f32) -> S::V {
+        s.splat(value)
+    }
+    #[inline(always)]
+    fn splat<S: Simd>(s: S, word: u32) -> S::W {
+        s.splat_word(word)
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const u32) -> S::W {
+        // SAFETY: as the caller says.
+        unsafe { s.load_words(from) }
+    }
+    #[inline(always)]
+    fn add<S: Simd>(s: S, acc: S::V, x: S::W, w: S::W) -> S::V {
+        s.dot_bf16(acc, x, w)
+    }
+    #[inline(always)]
+    fn to_floats<S: Simd>(_s: S, acc: S::V) -> S::V {
+        acc
+    }
+}
+
+/// Products of fours of 8-bit numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct Int8Dot;
+
+impl Dot for Int8Dot {
+    type Acc<S: Simd> = S::W;
+    type Operand<S: Simd> = S::W;
+    const QUANTISED: bool = true;
+    const PLACE: usize = 2;
+
+    #[inline(always)]
+    fn zero<S: Simd>(s: S) -> S::W {
+        s.splat_word(0)
+    }
+    #[inline(always)]
+    fn start<S: Simd>(s: S, value: f32) -> S::W {
+        s.splat_word(value as i32 as u32)
+    }
+    #[inline(always)]
+    fn splat<S: Simd>(s: S, word: u32) -> S::W {
+        s.splat_word(word)
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const u32) -> S::W {
+        // SAFETY: as the caller says.
+        unsafe { s.load_words(from) }
+    }
+    #[inline(always)]
+    fn add<S: Simd>(s: S, acc: S::W, x: S::W, w: S::W) -> S::W {
+        s.dot_bytes(acc, x, w)
+    }
+    #[inline(always)]
+    fn to_floats<S: Simd>(s: S, acc: S::W) -> S::V {
+        s.words_to_floats(acc)
+    }
+}
