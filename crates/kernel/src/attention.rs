@@ -298,7 +298,7 @@ impl Tile {
             words: panel[offset..].as_ptr(),
             stride: PANEL,
         };
-        let mut acc = [[D::zero(s); N]; M];
+        let mut acc = [[D::start(s, 0.0); N]; M];
         for m in 0..M {
             acc[m] = [D::start(s, start[m]); N];
         }
@@ -463,11 +463,11 @@ fn mix<D: Dot, S: Simd, const M: usize>(
         // and a group of vectors ends within a row.
         unsafe {
             if columns - first >= VALUE_VECTORS * S::LANES {
-                let zero = [[D::zero(s); VALUE_VECTORS]; M];
+                let zero = [[D::start(s, 0.0); VALUE_VECTORS]; M];
                 let acc = tile_from::<D, S, M, VALUE_VECTORS>(s, weights, w, steps, None, zero);
                 collect::<D, S, M, VALUE_VECTORS>(s, acc, first, head, contexts);
             } else {
-                let acc = tile_from::<D, S, M, 1>(s, weights, w, steps, None, [[D::zero(s); 1]; M]);
+                let acc = tile_from::<D, S, M, 1>(s, weights, w, steps, None, [[D::start(s, 0.0); 1]; M]);
                 collect::<D, S, M, 1>(s, acc, first, head, contexts);
             }
         }

@@ -1,6 +1,7 @@
 //! The formats of a product as instructions: every one takes a 32-bit word of each operand and adds to a 32-bit sum, so that one
 //! [tile](crate::product) serves them all.
 
+use crate::packed::Format;
 use crate::simd::Simd;
 
 /// How the words of two operands are multiplied and summed.
@@ -9,12 +10,9 @@ pub(crate) trait Dot: Copy {
     type Acc<S: Simd>: Copy;
     /// A vector of words, as the multiplier takes them.
     type Operand<S: Simd>: Copy;
-    /// Whether rows of x bring a scale and a zero.
-    const QUANTISED: bool = false;
-    /// Its place in [`Simd::PACKED_ROWS`].
-    const PLACE: usize;
+    /// What the numbers are.
+    const FORMAT: Format;
 
-    fn zero<S: Simd>(s: S) -> Self::Acc<S>;
     /// Sums that start at a value; a whole one where sums are whole.
     fn start<S: Simd>(s: S, value: f32) -> Self::Acc<S>;
     fn splat<S: Simd>(s: S, word: u32) -> Self::Operand<S>;
@@ -32,12 +30,8 @@ pub(crate) struct FloatDot;
 impl Dot for FloatDot {
     type Acc<S: Simd> = S::V;
     type Operand<S: Simd> = S::V;
-    const PLACE: usize = 0;
+    const FORMAT: Format = Format::F32;
 
-    #[inline(always)]
-    fn zero<S: Simd>(s: S) -> S::V {
-        s.splat(0.0)
-    }
     #[inline(always)]
     fn start<S: Simd>(s: S, value: f32) -> S::V {
         s.splat(value)
@@ -68,12 +62,8 @@ pub(crate) struct Bf16Dot;
 impl Dot for Bf16Dot {
     type Acc<S: Simd> = S::V;
     type Operand<S: Simd> = S::W;
-    const PLACE: usize = 1;
+    const FORMAT: Format = Format::Bf16;
 
-    #[inline(always)]
-    fn zero<S: Simd>(s: S) -> S::V {
-        s.splat(0.0)
-    }
     #[inline(always)]
     fn start<S: Simd>(s: S, value: f32) -> S::V {
         s.splat(value)
@@ -104,13 +94,8 @@ pub(crate) struct Int8Dot;
 impl Dot for Int8Dot {
     type Acc<S: Simd> = S::W;
     type Operand<S: Simd> = S::W;
-    const QUANTISED: bool = true;
-    const PLACE: usize = 2;
+    const FORMAT: Format = Format::Int8;
 
-    #[inline(always)]
-    fn zero<S: Simd>(s: S) -> S::W {
-        s.splat_word(0)
-    }
     #[inline(always)]
     fn start<S: Simd>(s: S, value: f32) -> S::W {
         s.splat_word(value as i32 as u32)

@@ -13,11 +13,11 @@ use crate::crew::Crew;
 use crate::dot::{Bf16Dot, Dot, FloatDot, Int8Dot};
 use crate::encode::{Rows, encode_row};
 use crate::packed::{Format, PANEL, Packed};
-use crate::simd::{Level, Op, Simd};
+use crate::simd::{Level, Op, Simd, prefetch};
 
 /// Vectors of outputs in the widest tile.
 const TILE_VECTORS_MAX: usize = 3;
-/// Rows of the highest tile.
+/// Rows of the highest tile of all.
 const TILE_ROWS_MAX: usize = 8;
 /// Tiles at the end of a panel that fetch the next one.
 const FETCH_TILES_MAX: usize = 4;
@@ -92,7 +92,7 @@ unsafe fn steps_from<D: Dot, S: Simd, const M: usize, const N: usize>(
             let fetched = ahead.words.wrapping_add((first + step) * ahead.stride);
             // A step's part is three cache lines, where tiles have three vectors, but with fewer vectors tiles have shares of it.
             for n in 0..if N == TILE_VECTORS_MAX { N } else { 1 } {
-                s.prefetch(fetched.wrapping_add(n * ahead.stride / N));
+                prefetch(fetched.wrapping_add(n * ahead.stride / N));
             }
         }
     }
@@ -116,10 +116,10 @@ unsafe fn steps_from<D: Dot, S: Simd, const M: usize, const N: usize>(
     acc
 }
 
-/// Rows of the highest tile.
+/// Rows of the highest tile of a format.
 #[inline(always)]
 pub(crate) fn rows_max<D: Dot, S: Simd>() -> usize {
-    S::PACKED_ROWS[D::PLACE]
+    S::PACKED_ROWS[D::FORMAT as usize]
 }
 
 /// Calls `$call` with the number of rows as a constant, as far as this tile of this instruction set goes.
@@ -473,11 +473,11 @@ fn multiply<D: Dot, S: Simd, const N: usize, const M: usize>(
     add: bool,
 ) {
     let x = columns.x.strided(row..row + M);
-    let zero = [[D::zero(s); N]; M];
+    let zero = [[D::start(s, 0.0); N]; M];
     // SAFETY: `strided` checked M rows of x; a panel holds `steps` steps of PANEL words, and the tile ends within PANEL.
     let acc = unsafe { tile_from::<D, S, M, N>(s, x, columns.w, columns.x.steps(), ahead, zero) };
     for m in 0..M {
-        let tail = D::QUANTISED.then(|| columns.x.tail(row + m));
+        let tail = (D::FORMAT == Format::Int8).then(|| columns.x.tail(row + m));
         for n in 0..N {
             let sum = D::to_floats(s, acc[m][n]);
             let v = match tail {

@@ -61,7 +61,7 @@ pub(super) fn pack_keys<D: Dot, S: Simd>(s: S, head: &Head, keys: &mut [u32]) ->
                 &mut to[step * PANEL..],
             );
         }
-        let mut norms = [D::zero(s); 2];
+        let mut norms = [D::start(s, 0.0); 2];
         for step in 0..steps {
             // SAFETY: `to` has a vector of words at every step.
             let words = unsafe { D::load(s, to.as_ptr().add(step * PANEL)) };

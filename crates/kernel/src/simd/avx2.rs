@@ -89,11 +89,6 @@ impl Simd for Avx2 {
         unsafe { _mm256_loadu_si256(from.cast()) }
     }
     #[inline(always)]
-    fn prefetch(self, from: *const u32) {
-        // SAFETY: every x86-64 has SSE; a prefetch of any address does no harm.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
-    }
-    #[inline(always)]
     fn words_to_floats(self, words: __m256i) -> __m256 {
         // SAFETY: self proves AVX2.
         unsafe { _mm256_cvtepi32_ps(words) }

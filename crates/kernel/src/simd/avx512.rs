@@ -141,11 +141,6 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
-    fn prefetch(self, from: *const u32) {
-        // SAFETY: every x86-64 has SSE; a prefetch of any address does no harm.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
-    }
-    #[inline(always)]
     fn words_to_floats(self, words: __m512i) -> __m512 {
         // SAFETY: self proves AVX-512F.
         unsafe { _mm512_cvtepi32_ps(words) }

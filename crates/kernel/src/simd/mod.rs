@@ -29,7 +29,7 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// Vectors of outputs in the register tile of a product with packed weights: 2 or 3.
     const TILE_VECTORS: usize;
-    /// Rows of x in that tile (at most 8): of floats, of bf16 and of 8-bit numbers. What the register file holds beside the operands.
+    /// Rows of x in that tile (at most 8), in the order of [`Format`](crate::Format): what the register file holds beside the operands.
     const PACKED_ROWS: [usize; 3];
     /// Steps of a tile from one computation of its addresses to the next: more where the multipliers leave no time for that.
     const STEPS: usize = 1;
@@ -69,9 +69,6 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `from` must be readable for `LANES` words; it need not be aligned.
     unsafe fn load_words(self, from: *const u32) -> Self::W;
-    /// Has a cache line brought into the second-level cache, if the address is one.
-    #[inline(always)]
-    fn prefetch(self, _from: *const u32) {}
     /// The words as signed numbers, rounded.
     fn words_to_floats(self, words: Self::W) -> Self::V;
     /// `acc + a0 b0 + a1 b1` of the two bf16 of each word.
@@ -186,6 +183,18 @@ pub(crate) trait Simd: Copy {
 
     /// `out[j] = (low nibble of byte j - 8) * scale`, `out[j + 16]` likewise from the high nibble.
     fn q4_block(self, block: &[u8; Q4_BLOCK_BYTES], out: &mut [f32; Q4_BLOCK_WEIGHTS]);
+}
+
+/// Has a cache line brought into the second-level cache, if the address is one and the instruction set is known.
+#[inline(always)]
+pub(crate) fn prefetch(from: *const u32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has SSE; a prefetch of any address does no harm.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T1 }>(from.cast())
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
 }
 
 /// A kernel with its arguments, ready to run on any instruction set.
