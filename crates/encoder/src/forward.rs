@@ -12,11 +12,10 @@
 //!
 //! Every layer writes where it read, so memory is O(tokens x hidden) for the result and a constant for the rest (unless one
 //! sequence is longer than a chunk). In bf16 and
-//! 8 bits, what a product reads is encoded just before, a chunk or tile at a time; the residual stays in floats.
+//! 8 bits, what a product reads is encoded just before, a chunk or tile at a time; the residual stays in floats. Where a CPU has no instruction
+//! for bf16 that pays, rows are floats and only weights are bf16.
 
-use plimsoll_kernel::{
-    AttentionShape, Crew, Epilogue, Format, Isa, Kernel, Rows, bf16_to_f32, encoded_words,
-};
+use plimsoll_kernel::{AttentionShape, Crew, Epilogue, Format, Kernel, Rows, bf16_to_f32, encoded_words};
 use plimsoll_memory::{Frame, ScratchReq, ScratchTooSmall};
 
 use crate::arch::{Encoder, Layer, Linear, Norm, Row};
@@ -36,7 +35,9 @@ pub(crate) struct Pass<'m> {
     pub(crate) encoder: &'m Encoder,
     pub(crate) store: &'m Store,
     pub(crate) kernel: Kernel,
-    pub(crate) format: Format,
+    pub(crate) weights: Format,
+    /// What rows that meet them are encoded in.
+    pub(crate) rows: Format,
     pub(crate) crew: &'m Crew,
 }
 
@@ -104,15 +105,7 @@ fn attention_shape(config: &Config) -> AttentionShape {
     }
 }
 
-/// What attention's products are computed in: bf16 is faster than floats only where the CPU multiplies it.
-fn attention_format(format: Format, kernel: Kernel) -> Format {
-    match format {
-        Format::Bf16 | Format::Int8 if kernel.isa() == Isa::Avx512Bf16 => Format::Bf16,
-        _ => Format::F32,
-    }
-}
-
-/// Bytes that [`Pass::run`] takes with a crew of so many lanes.
+/// Bytes that [`Pass::run`] takes with rows in a format and a crew of so many lanes.
 pub(crate) fn scratch(config: &Config, format: Format, shape: BatchShape, lanes: usize) -> ScratchReq {
     let pieces = Pieces::new(config, format, shape, lanes);
     let attention = ScratchReq::of::<f32>(pieces.qkv)
@@ -134,7 +127,7 @@ impl<'m> Pass<'m> {
         self.check(batch)?;
         let shape = batch.shape();
         self.check_scratch(shape, frame)?;
-        let pieces = Pieces::new(self.config, self.format, shape, self.crew.lanes());
+        let pieces = Pieces::new(self.config, self.rows, shape, self.crew.lanes());
         let hidden = frame.take::<f32>(pieces.hidden)?;
         let frame = frame.nested();
         let mut attention = Attention {
@@ -156,7 +149,7 @@ impl<'m> Pass<'m> {
 
     /// Refuses too small a frame before anything is computed.
     fn check_scratch(&self, shape: BatchShape, frame: &Frame<'_>) -> Result<(), ScratchTooSmall> {
-        let needed_bytes = scratch(self.config, self.format, shape, self.crew.lanes()).bytes();
+        let needed_bytes = scratch(self.config, self.rows, shape, self.crew.lanes()).bytes();
         let available_bytes = frame.available_bytes();
         if needed_bytes > available_bytes {
             return Err(ScratchTooSmall {
@@ -272,7 +265,6 @@ impl<'m> Pass<'m> {
     ) {
         let width = self.config.hidden;
         let shape = attention_shape(self.config);
-        let format = attention_format(self.format, self.kernel);
         let (mut lens, mut rest) = (lens, hidden);
         while !lens.is_empty() {
             let (count, tokens) = next_chunk(lens, qkv.len() / (3 * width));
@@ -282,11 +274,11 @@ impl<'m> Pass<'m> {
             let x = self.encoded(rows, width, words);
             self.product(&layer.projection, x, qkv, Epilogue::Store);
             self.kernel
-                .attention(format, qkv, chunk_lens, shape, scratch, self.crew);
-            let words = &mut words[..encoded_words(self.format, width, tokens)];
+                .attention(self.weights, qkv, chunk_lens, shape, scratch, self.crew);
+            let words = &mut words[..encoded_words(self.rows, width, tokens)];
             self.kernel
-                .encode(self.format, qkv, width, 3 * width, words, self.crew);
-            let contexts = Rows::encoded(self.format, width, words);
+                .encode(self.rows, qkv, width, 3 * width, words, self.crew);
+            let contexts = Rows::encoded(self.rows, width, words);
             self.product(&layer.context, contexts, rows, Epilogue::Add);
             self.normalize(&layer.attention_norm, rows);
             (lens, rest) = (later, behind);
@@ -307,9 +299,9 @@ impl<'m> Pass<'m> {
         } = *self.config;
         for rows in hidden.chunks_mut(FEED_FORWARD_ROWS * width) {
             let count = rows.len() / width;
-            let x = if self.format == Format::Bf16 {
-                let (words, middle) = words.split_at_mut(encoded_words(self.format, width, count));
-                let middle = &mut middle[..encoded_words(self.format, intermediate, count)];
+            let x = if self.rows == Format::Bf16 {
+                let (words, middle) = words.split_at_mut(encoded_words(self.rows, width, count));
+                let middle = &mut middle[..encoded_words(self.rows, intermediate, count)];
                 let (weight, bias) = (
                     self.store.packed(&layer.up.weight),
                     self.store.floats(&layer.up.bias),
@@ -317,7 +309,7 @@ impl<'m> Pass<'m> {
                 let x = self.encoded(rows, width, words);
                 self.kernel
                     .product_bf16(x, weight, Some(bias), middle, activation, self.crew);
-                Rows::encoded(self.format, intermediate, middle)
+                Rows::encoded(self.rows, intermediate, middle)
             } else {
                 let middle = &mut middle[..count * intermediate];
                 let x = self.encoded(rows, width, words);
@@ -331,13 +323,13 @@ impl<'m> Pass<'m> {
 
     /// Rows as a product reads them: floats where they are, else encoded into `words`.
     fn encoded<'x>(&self, rows: &'x [f32], width: usize, words: &'x mut [u32]) -> Rows<'x> {
-        if self.format == Format::F32 {
+        if self.rows == Format::F32 {
             return Rows::floats(rows, width);
         }
-        let words = &mut words[..encoded_words(self.format, width, rows.len() / width)];
+        let words = &mut words[..encoded_words(self.rows, width, rows.len() / width)];
         self.kernel
-            .encode(self.format, rows, width, width, words, self.crew);
-        Rows::encoded(self.format, width, words)
+            .encode(self.rows, rows, width, width, words, self.crew);
+        Rows::encoded(self.rows, width, words)
     }
 
     fn product(&self, linear: &Linear, x: Rows<'_>, y: &mut [f32], epilogue: Epilogue) {

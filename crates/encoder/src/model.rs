@@ -191,7 +191,8 @@ impl Model {
 
     /// As [`Model::forward_scratch`], for [`Model::forward_with`] a crew of `lanes`.
     pub fn forward_scratch_with(&self, shape: BatchShape, lanes: usize) -> ScratchReq {
-        forward::scratch(&self.config, self.format, shape, lanes)
+        let rows = self.kernel.row_format(self.format);
+        forward::scratch(&self.config, rows, shape, lanes)
     }
 
     /// Runs the encoder. The result lies in the frame; what else was needed is free again when this returns.
@@ -217,7 +218,8 @@ impl Model {
             encoder: &self.encoder,
             store: &self.store,
             kernel: self.kernel,
-            format: self.format,
+            weights: self.format,
+            rows: self.kernel.row_format(self.format),
             crew,
         };
         let rows = pass.run(batch, frame)?;

@@ -38,14 +38,15 @@ fn measure(kernel: Kernel, format: Format, rows: usize, inputs: usize, outputs: 
         &mut words,
     );
     let x = noise(7, rows * inputs);
-    let mut encoded = vec![0; encoded_words(format, inputs, rows)];
-    kernel.encode(format, &x, inputs, inputs, &mut encoded, &Crew::alone());
+    let row_format = kernel.row_format(format);
+    let mut encoded = vec![0; encoded_words(row_format, inputs, rows)];
+    kernel.encode(row_format, &x, inputs, inputs, &mut encoded, &Crew::alone());
     let (bias, mut y) = (noise(3, outputs), vec![0.0; rows * outputs]);
     let mut best = Duration::MAX;
     for _ in 0..60 {
         let start = Instant::now();
         let (x, w) = (
-            Rows::encoded(format, inputs, &encoded),
+            Rows::encoded(row_format, inputs, &encoded),
             Packed::new(format, inputs, outputs, &words),
         );
         kernel.product(

@@ -86,6 +86,7 @@ unsafe impl<T> Sync for Shared<T> {}
 pub(crate) fn attention(
     level: Level,
     format: Format,
+    near: bool,
     qkv: &mut [f32],
     lens: &[u32],
     shape: AttentionShape,
@@ -105,6 +106,7 @@ pub(crate) fn attention(
             unsafe { core::slice::from_raw_parts_mut(scratch.0.add(lane * lane_words), lane_words) };
         level.run(Attention {
             format,
+            near,
             qkv,
             lens,
             heads,
@@ -136,6 +138,8 @@ pub(crate) fn attention(
 /// Some heads of some sequences.
 struct Attention<'a> {
     format: Format,
+    /// Whether weights need be no nearer than bf16.
+    near: bool,
     qkv: Shared<f32>,
     lens: &'a [u32],
     heads: core::ops::Range<usize>,
@@ -160,6 +164,7 @@ impl Op for Attention<'_> {
                     len,
                     dim: self.shape.head_dim,
                     format: self.format,
+                    near: self.near,
                 };
                 match self.format {
                     Format::F32 => attend::<FloatDot, S>(s, &head, self.shape, self.scratch),
@@ -251,7 +256,7 @@ fn tile_of_queries<D: Dot, S: Simd>(
                 s,
                 &tile,
                 keys,
-                head.format,
+                (head.format, head.near),
                 count,
                 &peaks,
                 &mut totals,
@@ -358,7 +363,7 @@ fn weigh<D: Dot, S: Simd, const M: usize>(
     s: S,
     tile: &Tile,
     keys: &[u32],
-    format: Format,
+    (format, near): (Format, bool),
     count: usize,
     peaks: &[f32; TILE_QUERIES],
     totals: &mut [f32; TILE_QUERIES],
@@ -373,15 +378,15 @@ fn weigh<D: Dot, S: Simd, const M: usize>(
         match (count - first).div_ceil(S::LANES).min(S::TILE_VECTORS) {
             1 => {
                 let scores = tile.scores::<D, S, M, 1>(s, keys, first, &start);
-                soften::<S, M, 1>(s, scores, format, count - first, &mut sums, to);
+                soften::<S, M, 1>(s, scores, (format, near), count - first, &mut sums, to);
             }
             2 => {
                 let scores = tile.scores::<D, S, M, 2>(s, keys, first, &start);
-                soften::<S, M, 2>(s, scores, format, count - first, &mut sums, to);
+                soften::<S, M, 2>(s, scores, (format, near), count - first, &mut sums, to);
             }
             _ => {
                 let scores = tile.scores::<D, S, M, 3>(s, keys, first, &start);
-                soften::<S, M, 3>(s, scores, format, count - first, &mut sums, to);
+                soften::<S, M, 3>(s, scores, (format, near), count - first, &mut sums, to);
             }
         }
         first += S::TILE_VECTORS * S::LANES;
@@ -396,7 +401,7 @@ fn weigh<D: Dot, S: Simd, const M: usize>(
 fn soften<S: Simd, const M: usize, const N: usize>(
     s: S,
     scores: [[S::V; N]; M],
-    format: Format,
+    (format, near): (Format, bool),
     left: usize,
     sums: &mut [S::V; TILE_QUERIES],
     to: &mut [u32],
@@ -410,11 +415,7 @@ fn soften<S: Simd, const M: usize, const N: usize>(
                 Some(last) if n + 1 == N => s.add(scores[m][n], last),
                 _ => scores[m][n],
             };
-            let v = if format == Format::F32 {
-                exp2(s, score)
-            } else {
-                exp2_near(s, score)
-            };
+            let v = if near { exp2_near(s, score) } else { exp2(s, score) };
             sums[m] = s.add(sums[m], v);
             let to = &mut to[m * BLOCK_KEYS + n * words..][..words];
             // SAFETY: `to` is as long as a vector of this format; words and floats have one size and no invalid values.

@@ -1,5 +1,6 @@
 //! The formats of a product as instructions: every one takes a 32-bit word of each operand and adds to a 32-bit sum, so that one
-//! [tile](crate::product) serves them all.
+//! [tile](crate::product) serves them all. Where bf16 has no instruction, or one slower than that of floats, a word of weights is two
+//! floats, one after the other, and rows of x are floats.
 
 use crate::packed::Format;
 use crate::simd::Simd;
@@ -10,15 +11,19 @@ pub(crate) trait Dot: Copy {
     type Acc<S: Simd>: Copy;
     /// A vector of words, as the multiplier takes them.
     type Operand<S: Simd>: Copy;
-    /// What the numbers are.
+    /// What rows of x are.
     const FORMAT: Format;
+    /// Words of a row for a word of weights.
+    const PARTS: usize = 1;
 
     /// Sums that start at a value; a whole one where sums are whole.
     fn start<S: Simd>(s: S, value: f32) -> Self::Acc<S>;
     fn splat<S: Simd>(s: S, word: u32) -> Self::Operand<S>;
+    /// One of the [parts](Dot::PARTS) of a vector of weights.
+    ///
     /// # Safety
     /// `from` must be readable for a vector of words.
-    unsafe fn load<S: Simd>(s: S, from: *const u32) -> Self::Operand<S>;
+    unsafe fn load<S: Simd>(s: S, from: *const u32, part: usize) -> Self::Operand<S>;
     fn add<S: Simd>(s: S, acc: Self::Acc<S>, x: Self::Operand<S>, w: Self::Operand<S>) -> Self::Acc<S>;
     fn to_floats<S: Simd>(s: S, acc: Self::Acc<S>) -> S::V;
 }
@@ -41,9 +46,47 @@ impl Dot for FloatDot {
         s.splat(f32::from_bits(word))
     }
     #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, from: *const u32) -> S::V {
+    unsafe fn load<S: Simd>(s: S, from: *const u32, _part: usize) -> S::V {
         // SAFETY: as the caller says.
         unsafe { s.load_ptr(from.cast()) }
+    }
+    #[inline(always)]
+    fn add<S: Simd>(s: S, acc: S::V, x: S::V, w: S::V) -> S::V {
+        s.fma(x, w, acc)
+    }
+    #[inline(always)]
+    fn to_floats<S: Simd>(_s: S, acc: S::V) -> S::V {
+        acc
+    }
+}
+
+/// Products of floats with the bf16 of a pair, one after the other.
+#[derive(Clone, Copy)]
+pub(crate) struct WideDot;
+
+impl Dot for WideDot {
+    type Acc<S: Simd> = S::V;
+    type Operand<S: Simd> = S::V;
+    const FORMAT: Format = Format::F32;
+    const PARTS: usize = 2;
+
+    #[inline(always)]
+    fn start<S: Simd>(s: S, value: f32) -> S::V {
+        s.splat(value)
+    }
+    #[inline(always)]
+    fn splat<S: Simd>(s: S, word: u32) -> S::V {
+        s.splat(f32::from_bits(word))
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const u32, part: usize) -> S::V {
+        // SAFETY: as the caller says.
+        let pairs = unsafe { s.load_words(from) };
+        if part == 0 {
+            s.low_bf16(pairs)
+        } else {
+            s.high_bf16(pairs)
+        }
     }
     #[inline(always)]
     fn add<S: Simd>(s: S, acc: S::V, x: S::V, w: S::V) -> S::V {
@@ -73,7 +116,7 @@ impl Dot for Bf16Dot {
         s.splat_word(word)
     }
     #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, from: *const u32) -> S::W {
+    unsafe fn load<S: Simd>(s: S, from: *const u32, _part: usize) -> S::W {
         // SAFETY: as the caller says.
         unsafe { s.load_words(from) }
     }
@@ -105,7 +148,7 @@ impl Dot for Int8Dot {
         s.splat_word(word)
     }
     #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, from: *const u32) -> S::W {
+    unsafe fn load<S: Simd>(s: S, from: *const u32, _part: usize) -> S::W {
         // SAFETY: as the caller says.
         unsafe { s.load_words(from) }
     }

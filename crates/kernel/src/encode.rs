@@ -83,7 +83,8 @@ impl<'a> Rows<'a> {
         self.rows
     }
 
-    pub(crate) fn steps(&self) -> usize {
+    /// Words of a row that are multiplied.
+    pub(crate) fn words(&self) -> usize {
         self.format.row_words(self.inputs)
     }
 
@@ -99,7 +100,7 @@ impl<'a> Rows<'a> {
     /// Scale and zero of a row of 8-bit numbers.
     #[inline(always)]
     pub(crate) fn tail(&self, row: usize) -> (f32, f32) {
-        let tail = &self.words[row * self.stride + self.steps()..][..ROW_TAIL];
+        let tail = &self.words[row * self.stride + self.words()..][..ROW_TAIL];
         (f32::from_bits(tail[0]), f32::from_bits(tail[1]))
     }
 }

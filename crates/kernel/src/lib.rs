@@ -44,6 +44,8 @@ pub use packed::{Format, Packed, pack, packed_words};
 pub use product::Epilogue;
 pub use q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS, bf16_to_f32, f16_to_f32, f32_to_bf16, q4_row_bytes};
 
+use std::sync::OnceLock;
+
 use linear::Linear;
 use rows::{Join, Pool};
 use simd::{Level, Portable};
@@ -92,13 +94,18 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The widest instruction set that this CPU has.
+    /// The widest instruction set of this CPU that pays: bf16 products are slower than those of floats on some that have them (Sapphire
+    /// Rapids), which is measured once, in about 0.1 ms.
     pub fn detect() -> Self {
-        Isa::ALL
-            .into_iter()
-            .rev()
-            .find_map(Self::with)
-            .unwrap_or_else(Self::portable)
+        static DETECTED: OnceLock<Kernel> = OnceLock::new();
+        *DETECTED.get_or_init(|| {
+            Isa::ALL
+                .into_iter()
+                .rev()
+                .filter_map(Self::with)
+                .find(Self::pays)
+                .unwrap_or_else(Self::portable)
+        })
     }
 
     /// Plain Rust.
@@ -141,6 +148,19 @@ impl Kernel {
         }
     }
 
+    /// What rows that meet weights of a format are encoded in: bf16 ones stay floats where that is faster.
+    pub const fn row_format(&self, weights: Format) -> Format {
+        match weights {
+            Format::Bf16 if !self.multiplies_bf16() => Format::F32,
+            _ => weights,
+        }
+    }
+
+    /// Whether it has instructions for bf16.
+    const fn multiplies_bf16(&self) -> bool {
+        matches!(self.isa(), Isa::Avx512Bf16)
+    }
+
     /// `Y[rows, outputs] = X[rows, inputs] W[outputs, inputs]^T + bias[outputs]`, then the epilogue.
     ///
     /// # Panics
@@ -173,10 +193,11 @@ impl Kernel {
         }
     }
 
-    /// `Y[rows, outputs] = X W^T + bias`, then the epilogue, with packed weights; threads of the crew share the outputs.
+    /// `Y[rows, outputs] = X W^T + bias`, then the epilogue, with packed weights; threads of the crew share the outputs. X is in the format of W, or
+    /// in floats with weights in bf16 ([`Kernel::row_format`]).
     ///
     /// # Panics
-    /// When X and W differ in format or inputs, or a slice is not as long as they say.
+    /// When X and W differ in format otherwise or in inputs, or a slice is not as long as they say.
     pub fn product(
         &self,
         x: Rows<'_>,
@@ -255,7 +276,7 @@ impl Kernel {
     /// Self-attention of sequences that lie end to end: `softmax(Q K^T / sqrt(head_dim)) V`, head by head.
     ///
     /// A row of `qkv` is a token's query, key and value, each [`AttentionShape::width`] floats; the context replaces the query.
-    /// `format` is that of the inner products; 8 bits are taken as bf16. `scratch` is [`AttentionShape::scratch_words`] of the longest
+    /// `format` is that of the weights around it: inner products are in bf16 with bf16 and 8 bits where [that pays](Kernel::row_format), else in floats. `scratch` is [`AttentionShape::scratch_words`] of the longest
     /// sequence for each lane of the crew; its contents do not matter.
     ///
     /// # Panics
@@ -284,12 +305,13 @@ impl Kernel {
         let lane_words = scratch.len() / crew.lanes();
         assert!(lane_words >= shape.scratch_words(longest), "attention scratch");
         if !qkv.is_empty() {
-            let format = if format == Format::F32 {
-                Format::F32
+            let near = format != Format::F32;
+            let format = if near {
+                self.row_format(Format::Bf16)
             } else {
-                Format::Bf16
+                Format::F32
             };
-            attention::attention(self.level, format, qkv, lens, shape, scratch, crew);
+            attention::attention(self.level, format, near, qkv, lens, shape, scratch, crew);
         }
     }
 
@@ -380,11 +402,18 @@ impl Kernel {
 }
 
 fn check_product(x: Rows<'_>, w: Packed<'_>, bias: Option<&[f32]>) {
-    assert_eq!(
-        (x.format(), x.inputs()),
-        (w.format(), w.inputs()),
-        "format and inputs of X and W"
+    assert!(
+        matches!(
+            (x.format(), w.format()),
+            (Format::F32, Format::F32 | Format::Bf16)
+                | (Format::Bf16, Format::Bf16)
+                | (Format::Int8, Format::Int8)
+        ),
+        "rows in {} with weights in {}",
+        x.format().name(),
+        w.format().name()
     );
+    assert_eq!(x.inputs(), w.inputs(), "inputs of X and W");
     if let Some(bias) = bias {
         assert_eq!(bias.len(), w.outputs(), "bias");
     }

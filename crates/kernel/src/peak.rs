@@ -13,13 +13,18 @@ use crate::{Format, Kernel};
 const CHAINS: usize = 12;
 /// Steps of a burst: about a millisecond.
 const STEPS: usize = 100_000;
+/// Steps of a burst that only compares, and how many there are of each: some 15 us, with one of them undisturbed.
+const BRIEF_STEPS: usize = 1000;
+const BRIEF_BURSTS: usize = 4;
+/// Bf16 pays from this ratio on; CPUs have about 0.5, 1 or 2.
+const PAYS_FROM: f64 = 1.3;
 /// Lanes of a chain in plain Rust.
 const PORTABLE_LANES: usize = 8;
 
 impl Kernel {
     /// The most operations a second in a format (a multiplication and an addition are two) that one thread reaches on this instruction set: the best
     /// of the bursts of a millisecond that fit into `time`, at least one. `None` where it has no one
-    /// instruction that does it.
+    /// instruction that does it; bf16 is multiplied as floats where [that is how it goes](Kernel::row_format).
     ///
     /// ```
     /// use plimsoll_kernel::{Format, Kernel};
@@ -32,17 +37,33 @@ impl Kernel {
         let mut best = 0.0_f64;
         loop {
             let before = Instant::now();
-            burst.run();
-            let operations = (STEPS * CHAINS * burst.operations()) as f64;
-            best = best.max(operations / before.elapsed().as_secs_f64());
+            burst.run(STEPS);
+            best = best.max(burst.rate(STEPS, before));
             if start.elapsed() >= time {
                 return Some(best);
             }
         }
     }
 
+    /// Whether what this instruction set has beyond others is faster than what those do instead.
+    pub(crate) fn pays(&self) -> bool {
+        if !self.multiplies_bf16() {
+            return true;
+        }
+        let best = |format| {
+            let rate = |burst: Burst| {
+                let before = Instant::now();
+                burst.run(BRIEF_STEPS);
+                burst.rate(BRIEF_STEPS, before)
+            };
+            let rates = (0..BRIEF_BURSTS).filter_map(|_| self.burst(format).map(rate));
+            rates.fold(0.0, f64::max)
+        };
+        best(Format::Bf16) > PAYS_FROM * best(Format::F32)
+    }
+
     fn burst(&self, format: Format) -> Option<Burst> {
-        match (self.level, format) {
+        match (self.level, self.row_format(format)) {
             (Level::Portable(_), Format::F32) => Some(Burst::Portable),
             (Level::Portable(_), _) => None,
             #[cfg(target_arch = "x86_64")]
@@ -52,7 +73,7 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             (_, Format::F32) => Some(Burst::Avx512),
             #[cfg(target_arch = "x86_64")]
-            (_, Format::Bf16) => is_x86_feature_detected!("avx512bf16").then_some(Burst::Avx512Bf16),
+            (_, Format::Bf16) => Some(Burst::Avx512Bf16),
             #[cfg(target_arch = "x86_64")]
             (_, Format::Int8) => is_x86_feature_detected!("avx512vnni").then_some(Burst::Avx512Int8),
         }
@@ -89,28 +110,33 @@ impl Burst {
         }
     }
 
-    fn run(self) {
+    /// Operations a second of a run that began at a time and ends now.
+    fn rate(self, steps: usize, start: Instant) -> f64 {
+        (steps * CHAINS * self.operations()) as f64 / start.elapsed().as_secs_f64()
+    }
+
+    fn run(self, steps: usize) {
         match self {
-            Burst::Portable => portable(),
-            // SAFETY: a value of Level::Avx2 or Level::Avx512 proves its foundation, and `burst` asked for what is beyond it.
+            Burst::Portable => portable(steps),
+            // SAFETY: a value of Level::Avx2 or Level::Avx512 proves its foundation, rows of bf16 prove BF16, and `burst` asked for VNNI.
             #[cfg(target_arch = "x86_64")]
             _ => unsafe {
                 match self {
                     Burst::Portable => {}
-                    Burst::Avx2 => x86::avx2(),
-                    Burst::Avx512 => x86::avx512(),
-                    Burst::Avx512Bf16 => x86::avx512_bf16(),
-                    Burst::Avx512Int8 => x86::avx512_int8(),
+                    Burst::Avx2 => x86::avx2(steps),
+                    Burst::Avx512 => x86::avx512(steps),
+                    Burst::Avx512Bf16 => x86::avx512_bf16(steps),
+                    Burst::Avx512Int8 => x86::avx512_int8(steps),
                 }
             },
         }
     }
 }
 
-fn portable() {
+fn portable(steps: usize) {
     let (gain, offset) = black_box((0.5_f32, 1.0_f32));
     let mut chains = [[0.0_f32; PORTABLE_LANES]; CHAINS];
-    for _ in 0..STEPS {
+    for _ in 0..steps {
         for chain in &mut chains {
             for lane in chain {
                 *lane = *lane * gain + offset;
@@ -125,16 +151,16 @@ mod x86 {
     use core::arch::x86_64::*;
     use std::hint::black_box;
 
-    use super::{CHAINS, STEPS};
+    use super::CHAINS;
 
     /// Defines a burst: `CHAINS` accumulators that start at `zero`, and what a step does to one.
     macro_rules! burst {
         ($name:ident, $features:literal, $zero:expr, $input:expr, $sum:ident, $x:ident => $step:expr) => {
             #[target_feature(enable = $features)]
-            pub(super) fn $name() {
+            pub(super) fn $name(steps: usize) {
                 let $x = black_box($input);
                 let mut chains = [$zero; CHAINS];
-                for _ in 0..STEPS {
+                for _ in 0..steps {
                     for chain in &mut chains {
                         let $sum = *chain;
                         *chain = $step;
@@ -168,6 +194,7 @@ mod tests {
             let peak = kernel.peak(Format::F32, Duration::ZERO).unwrap();
             assert!(peak.is_finite() && peak > 0.0, "{}: {peak}", kernel.isa().name());
         }
-        assert_eq!(Kernel::portable().peak(Format::Bf16, Duration::ZERO), None);
+        assert!(Kernel::portable().peak(Format::Bf16, Duration::ZERO).is_some());
+        assert_eq!(Kernel::portable().peak(Format::Int8, Duration::ZERO), None);
     }
 }

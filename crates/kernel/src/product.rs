@@ -10,7 +10,7 @@
 
 use crate::act::{Activation, Apply, Function, apply};
 use crate::crew::Crew;
-use crate::dot::{Bf16Dot, Dot, FloatDot, Int8Dot};
+use crate::dot::{Bf16Dot, Dot, FloatDot, Int8Dot, WideDot};
 use crate::encode::{Rows, encode_row};
 use crate::packed::{Format, PANEL, Packed};
 use crate::simd::{Level, Op, Simd, prefetch};
@@ -43,35 +43,40 @@ pub(crate) struct Strided {
     pub(crate) stride: usize,
 }
 
-/// The register tile: `M` rows of x by `N` vectors of outputs, along `steps` words, added to `acc`. What lies at `ahead` is fetched meanwhile.
+/// The register tile: `M` rows of x by `N` vectors of outputs, along `words` words of x, added to `acc`. What lies at `ahead` is fetched meanwhile.
 ///
 /// # Safety
-/// `x` must be readable for `M` rows of `steps` words, `w` for `steps` steps of `N` vectors.
+/// `x` must be readable for `M` rows of `words` words, `w` for as many steps of `N` vectors, one for [`Dot::PARTS`] words.
 #[inline(always)]
 pub(crate) unsafe fn tile_from<D: Dot, S: Simd, const M: usize, const N: usize>(
     s: S,
     x: Strided,
     w: Strided,
-    steps: usize,
+    words: usize,
     ahead: Option<Strided>,
     mut acc: [[D::Acc<S>; N]; M],
 ) -> [[D::Acc<S>; N]; M] {
-    let mut step = 0;
-    // SAFETY: all steps are below `steps`.
-    unsafe {
-        while S::STEPS > 1 && step + S::STEPS <= steps {
-            acc = steps_from::<D, S, M, N>(s, x, w, step, S::STEPS, ahead, acc);
-            step += S::STEPS;
-        }
-        while step < steps {
-            acc = steps_from::<D, S, M, N>(s, x, w, step, 1, ahead, acc);
-            step += 1;
+    // One part of all steps, then the other: side by side, operands of both and the sums are more than the registers hold.
+    for part in 0..D::PARTS {
+        let steps = (words - part).div_ceil(D::PARTS);
+        let ahead = ahead.filter(|_| part == 0);
+        let mut step = 0;
+        // SAFETY: all steps are below `steps`, and their part lies within `words`.
+        unsafe {
+            while S::STEPS > 1 && step + S::STEPS <= steps {
+                acc = steps_from::<D, S, M, N>(s, x, w, part, step..step + S::STEPS, ahead, acc);
+                step += S::STEPS;
+            }
+            while step < steps {
+                acc = steps_from::<D, S, M, N>(s, x, w, part, step..step + 1, ahead, acc);
+                step += 1;
+            }
         }
     }
     acc
 }
 
-/// Steps `first..first + count` of a tile.
+/// A part of some steps of a tile.
 ///
 /// # Safety
 /// As [`tile_from`], as far as these steps.
@@ -82,31 +87,31 @@ unsafe fn steps_from<D: Dot, S: Simd, const M: usize, const N: usize>(
     s: S,
     x: Strided,
     w: Strided,
-    first: usize,
-    count: usize,
+    part: usize,
+    steps: core::ops::Range<usize>,
     ahead: Option<Strided>,
     mut acc: [[D::Acc<S>; N]; M],
 ) -> [[D::Acc<S>; N]; M] {
     if let Some(ahead) = ahead {
-        for step in 0..count {
-            let fetched = ahead.words.wrapping_add((first + step) * ahead.stride);
+        for step in steps.clone() {
+            let fetched = ahead.words.wrapping_add(step * ahead.stride);
             // A step's part is three cache lines, where tiles have three vectors, but with fewer vectors tiles have shares of it.
             for n in 0..if N == TILE_VECTORS_MAX { N } else { 1 } {
                 prefetch(fetched.wrapping_add(n * ahead.stride / N));
             }
         }
     }
-    for step in 0..count {
-        let step = first + step;
-        // SAFETY: step, m < M and n < N are within what the caller says is readable.
+    for step in steps {
+        // SAFETY: step, part, m < M and n < N are within what the caller says is readable.
         unsafe {
             let from = w.words.add(step * w.stride);
             let mut ws = [D::splat(s, 0); N];
             for n in 0..N {
-                ws[n] = D::load(s, from.add(n * S::LANES));
+                ws[n] = D::load(s, from.add(n * S::LANES), part);
             }
             for m in 0..M {
-                let word = D::splat(s, x.words.add(m * x.stride + step).read());
+                let at = m * x.stride + step * D::PARTS + part;
+                let word = D::splat(s, x.words.add(at).read());
                 for n in 0..N {
                     acc[m][n] = D::add(s, acc[m][n], word, ws[n]);
                 }
@@ -248,10 +253,11 @@ impl Op for Part<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.w.format() {
-            Format::F32 => self.tiles::<FloatDot, S>(s),
-            Format::Bf16 => self.tiles::<Bf16Dot, S>(s),
-            Format::Int8 => self.tiles::<Int8Dot, S>(s),
+        match (self.x.format(), self.w.format()) {
+            (Format::F32, Format::Bf16) => self.tiles::<WideDot, S>(s),
+            (_, Format::F32) => self.tiles::<FloatDot, S>(s),
+            (_, Format::Bf16) => self.tiles::<Bf16Dot, S>(s),
+            (_, Format::Int8) => self.tiles::<Int8Dot, S>(s),
         }
     }
 }
@@ -336,7 +342,7 @@ impl Part<'_> {
         let next = (panel + 1 < self.panels.end).then(|| self.w.panel(panel + 1))?;
         let stride = PANEL / shared;
         Some(Strided {
-            words: next.as_ptr().wrapping_add(part * self.x.steps() * stride),
+            words: next.as_ptr().wrapping_add(part * self.w.steps() * stride),
             stride,
         })
     }
@@ -474,8 +480,8 @@ fn multiply<D: Dot, S: Simd, const N: usize, const M: usize>(
 ) {
     let x = columns.x.strided(row..row + M);
     let zero = [[D::start(s, 0.0); N]; M];
-    // SAFETY: `strided` checked M rows of x; a panel holds `steps` steps of PANEL words, and the tile ends within PANEL.
-    let acc = unsafe { tile_from::<D, S, M, N>(s, x, columns.w, columns.x.steps(), ahead, zero) };
+    // SAFETY: `strided` checked M rows of x; a panel holds a step of PANEL words for each of their words, or two of them, and the tile ends within PANEL.
+    let acc = unsafe { tile_from::<D, S, M, N>(s, x, columns.w, columns.x.words(), ahead, zero) };
     for m in 0..M {
         let tail = (D::FORMAT == Format::Int8).then(|| columns.x.tail(row + m));
         for n in 0..N {

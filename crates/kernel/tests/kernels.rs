@@ -3,7 +3,7 @@
 mod oracle;
 
 use oracle::{check, kernels, values};
-use plimsoll_kernel::{Activation, Epilogue, Isa, Kernel, LinearShape, bf16_to_f32, f16_to_f32};
+use plimsoll_kernel::{Activation, Epilogue, Format, Isa, Kernel, LinearShape, bf16_to_f32, f16_to_f32};
 
 const SIZES: [usize; 14] = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 70];
 
@@ -265,10 +265,29 @@ fn pooling_normalising_adding() {
 }
 
 #[test]
-fn detection_takes_the_widest() {
-    let widest = kernels().last().map(Kernel::isa);
-    assert_eq!(Some(Kernel::detect().isa()), widest);
+fn detection_takes_the_widest_that_pays() {
+    let widest: Vec<Isa> = kernels().iter().map(Kernel::isa).collect();
+    let found = Kernel::detect();
+    let left_out = widest.iter().rev().take_while(|&&isa| isa != found.isa());
+    assert!(
+        left_out.clone().all(|&isa| isa == Isa::Avx512Bf16),
+        "{:?} of {widest:?}",
+        found.isa()
+    );
+    assert_eq!(Kernel::detect().isa(), found.isa());
     assert_eq!(Kernel::portable().isa(), Isa::Portable);
+}
+
+/// Rows stay floats where bf16 has no instruction; other formats are what they are everywhere.
+#[test]
+fn rows_are_bf16_where_that_is_an_instruction() {
+    for kernel in kernels() {
+        let native = kernel.isa() == Isa::Avx512Bf16;
+        let want = if native { Format::Bf16 } else { Format::F32 };
+        assert_eq!(kernel.row_format(Format::Bf16), want, "{}", kernel.isa().name());
+        assert_eq!(kernel.row_format(Format::F32), Format::F32);
+        assert_eq!(kernel.row_format(Format::Int8), Format::Int8);
+    }
 }
 
 #[test]

@@ -9,10 +9,17 @@ use plimsoll_kernel::{
     f32_to_bf16, pack, packed_words,
 };
 
-const FORMATS: [Format; 3] = [Format::F32, Format::Bf16, Format::Int8];
+/// Formats of rows and of weights.
+const FORMATS: [(Format, Format); 4] = [
+    (Format::F32, Format::F32),
+    (Format::F32, Format::Bf16),
+    (Format::Bf16, Format::Bf16),
+    (Format::Int8, Format::Int8),
+];
 
 struct Case {
-    format: Format,
+    rows: Format,
+    weights: Format,
     shape: LinearShape,
     x: Vec<f32>,
     w: Vec<f32>,
@@ -21,9 +28,10 @@ struct Case {
 }
 
 impl Case {
-    fn new(format: Format, rows: usize, inputs: usize, outputs: usize) -> Case {
+    fn new(formats: (Format, Format), rows: usize, inputs: usize, outputs: usize) -> Case {
         Case {
-            format,
+            rows: formats.0,
+            weights: formats.1,
             shape: LinearShape {
                 rows,
                 inputs,
@@ -51,23 +59,23 @@ impl Case {
             inputs,
             outputs,
         } = self.shape;
-        let mut words = vec![0; packed_words(self.format, inputs, outputs)];
+        let mut words = vec![0; packed_words(self.weights, inputs, outputs)];
         // In two parts, as several matrices are packed side by side.
         let cut = outputs / 3 * inputs;
-        pack(self.format, inputs, outputs, &self.w[..cut], 0, &mut words);
+        pack(self.weights, inputs, outputs, &self.w[..cut], 0, &mut words);
         pack(
-            self.format,
+            self.weights,
             inputs,
             outputs,
             &self.w[cut..],
             outputs / 3,
             &mut words,
         );
-        let mut x = vec![u32::MAX; encoded_words(self.format, inputs, rows)];
-        kernel.encode(self.format, &self.x, inputs, inputs, &mut x, &Crew::alone());
+        let mut x = vec![u32::MAX; encoded_words(self.rows, inputs, rows)];
+        kernel.encode(self.rows, &self.x, inputs, inputs, &mut x, &Crew::alone());
         product(
-            Rows::encoded(self.format, inputs, &x),
-            Packed::new(self.format, inputs, outputs, &words),
+            Rows::encoded(self.rows, inputs, &x),
+            Packed::new(self.weights, inputs, outputs, &words),
         );
     }
 
@@ -75,8 +83,8 @@ impl Case {
     fn oracle(&self, isa: Isa, epilogue: Epilogue) -> Vec<f64> {
         let inputs = self.shape.inputs;
         let (x, w) = (
-            oracle::seen_rows(isa, self.format, &self.x, inputs),
-            oracle::seen_weights(self.format, &self.w, inputs),
+            oracle::seen_rows(isa, self.rows, &self.x, inputs),
+            oracle::seen_weights(self.weights, &self.w, inputs),
         );
         let mut want = oracle::linear(&x, &w, Some(&self.bias), self.shape);
         for (want, &before) in want.iter_mut().zip(&self.before) {
@@ -90,7 +98,7 @@ impl Case {
     }
 
     fn check(&self, kernel: Kernel, epilogue: Epilogue) {
-        let near = matches!(epilogue, Epilogue::Activate(Activation::Gelu)) && self.format != Format::F32;
+        let near = matches!(epilogue, Epilogue::Activate(Activation::Gelu)) && self.weights != Format::F32;
         let rounding = 4e-7 * self.shape.inputs as f64 + 3e-6;
         let tolerance = rounding + if near { 5e-4 } else { 0.0 };
         let got = self.run(kernel, epilogue, &Crew::alone());
@@ -199,7 +207,7 @@ fn a_crew_computes_what_a_leader_alone_does() {
 #[test]
 fn the_largest_8_bit_products_do_not_saturate() {
     for kernel in kernels() {
-        let mut case = Case::new(Format::Int8, 2, 512, 48);
+        let mut case = Case::new((Format::Int8, Format::Int8), 2, 512, 48);
         for (x, w) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
             case.x.fill(x);
             case.w.fill(w);

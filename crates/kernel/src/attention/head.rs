@@ -16,6 +16,7 @@ pub(super) struct Head {
     pub(super) len: usize,
     pub(super) dim: usize,
     pub(super) format: Format,
+    pub(super) near: bool,
 }
 
 impl Head {
@@ -64,7 +65,7 @@ pub(super) fn pack_keys<D: Dot, S: Simd>(s: S, head: &Head, keys: &mut [u32]) ->
         let mut norms = [D::start(s, 0.0); 2];
         for step in 0..steps {
             // SAFETY: `to` has a vector of words at every step.
-            let words = unsafe { D::load(s, to.as_ptr().add(step * PANEL)) };
+            let words = unsafe { D::load(s, to.as_ptr().add(step * PANEL), 0) };
             norms[step % 2] = D::add(s, norms[step % 2], words, words);
         }
         let norms = s.add(D::to_floats(s, norms[0]), D::to_floats(s, norms[1]));

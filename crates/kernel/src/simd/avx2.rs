@@ -94,15 +94,14 @@ impl Simd for Avx2 {
         unsafe { _mm256_cvtepi32_ps(words) }
     }
     #[inline(always)]
-    fn dot_bf16(self, acc: __m256, a: __m256i, b: __m256i) -> __m256 {
-        // SAFETY: self proves AVX2 and FMA.
-        unsafe {
-            let high = _mm256_set1_epi32(0xffff_0000_u32 as i32);
-            let (al, bl) = (_mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b));
-            let (ah, bh) = (_mm256_and_si256(a, high), _mm256_and_si256(b, high));
-            let acc = _mm256_fmadd_ps(_mm256_castsi256_ps(al), _mm256_castsi256_ps(bl), acc);
-            _mm256_fmadd_ps(_mm256_castsi256_ps(ah), _mm256_castsi256_ps(bh), acc)
-        }
+    fn low_bf16(self, pairs: __m256i) -> __m256 {
+        // SAFETY: self proves AVX2.
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)) }
+    }
+    #[inline(always)]
+    fn high_bf16(self, pairs: __m256i) -> __m256 {
+        // SAFETY: self proves AVX2.
+        unsafe { _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32))) }
     }
     /// `maddubs` multiplies unsigned with signed bytes and adds pairs, but saturates at 2^15, which x of up to 255 would reach: twice 127 * 127 does
     /// not. So rows are signed here, the magnitude of w is the unsigned factor, and x takes its sign.

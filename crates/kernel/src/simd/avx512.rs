@@ -146,22 +146,28 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
         unsafe { _mm512_cvtepi32_ps(words) }
     }
     #[inline(always)]
+    fn low_bf16(self, pairs: __m512i) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)) }
+    }
+    #[inline(always)]
+    fn high_bf16(self, pairs: __m512i) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32))) }
+    }
+    #[inline(always)]
     fn dot_bf16(self, acc: __m512, a: __m512i, b: __m512i) -> __m512 {
-        // SAFETY: self proves AVX-512F, and BF16 where that is asked for; __m512bh is sixteen words like __m512i.
+        if EXTRA < BF16 {
+            return super::dot_bf16(self, acc, a, b);
+        }
+        // SAFETY: self proves BF16; __m512bh is sixteen words like __m512i.
         unsafe {
-            if EXTRA >= BF16 {
-                use core::mem::transmute;
-                return _mm512_dpbf16_ps(
-                    acc,
-                    transmute::<__m512i, __m512bh>(a),
-                    transmute::<__m512i, __m512bh>(b),
-                );
-            }
-            let high = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-            let (al, bl) = (_mm512_slli_epi32::<16>(a), _mm512_slli_epi32::<16>(b));
-            let (ah, bh) = (_mm512_and_si512(a, high), _mm512_and_si512(b, high));
-            let acc = _mm512_fmadd_ps(_mm512_castsi512_ps(al), _mm512_castsi512_ps(bl), acc);
-            _mm512_fmadd_ps(_mm512_castsi512_ps(ah), _mm512_castsi512_ps(bh), acc)
+            use core::mem::transmute;
+            let (a, b) = (
+                transmute::<__m512i, __m512bh>(a),
+                transmute::<__m512i, __m512bh>(b),
+            );
+            _mm512_dpbf16_ps(acc, a, b)
         }
     }
     #[inline(always)]

@@ -71,8 +71,15 @@ pub(crate) trait Simd: Copy {
     unsafe fn load_words(self, from: *const u32) -> Self::W;
     /// The words as signed numbers, rounded.
     fn words_to_floats(self, words: Self::W) -> Self::V;
+    /// The bf16 in the low half of each word.
+    fn low_bf16(self, pairs: Self::W) -> Self::V;
+    /// The bf16 in the high half of each word.
+    fn high_bf16(self, pairs: Self::W) -> Self::V;
     /// `acc + a0 b0 + a1 b1` of the two bf16 of each word.
-    fn dot_bf16(self, acc: Self::V, a: Self::W, b: Self::W) -> Self::V;
+    #[inline(always)]
+    fn dot_bf16(self, acc: Self::V, a: Self::W, b: Self::W) -> Self::V {
+        dot_bf16(self, acc, a, b)
+    }
     /// `acc + x0 w0 + x1 w1 + x2 w2 + x3 w3`, x 8-bit numbers as [`Simd::store_row`] wrote them, w signed ones from -127 on; exact.
     fn dot_bytes(self, acc: Self::W, x: Self::W, w: Self::W) -> Self::W;
     /// Rounds to bf16, ties to even; NaN stays NaN. Lane 0 is the low half of the first word.
@@ -183,6 +190,13 @@ pub(crate) trait Simd: Copy {
 
     /// `out[j] = (low nibble of byte j - 8) * scale`, `out[j + 16]` likewise from the high nibble.
     fn q4_block(self, block: &[u8; Q4_BLOCK_BYTES], out: &mut [f32; Q4_BLOCK_WEIGHTS]);
+}
+
+/// [`Simd::dot_bf16`] where no instruction does it.
+#[inline(always)]
+fn dot_bf16<S: Simd>(s: S, acc: S::V, a: S::W, b: S::W) -> S::V {
+    let low = s.fma(s.low_bf16(a), s.low_bf16(b), acc);
+    s.fma(s.high_bf16(a), s.high_bf16(b), low)
 }
 
 /// Has a cache line brought into the second-level cache, if the address is one and the instruction set is known.

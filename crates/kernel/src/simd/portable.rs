@@ -69,10 +69,12 @@ impl Simd for Portable {
         lanewise!(words, words, i => words[i] as i32 as f32)
     }
     #[inline(always)]
-    fn dot_bf16(self, acc: V, a: [u32; LANES], b: [u32; LANES]) -> V {
-        let low = |word: u32| f32::from_bits(word << 16);
-        let high = |word: u32| f32::from_bits(word & 0xffff_0000);
-        lanewise!(a, b, i => acc[i] + low(a[i]) * low(b[i]) + high(a[i]) * high(b[i]))
+    fn low_bf16(self, pairs: [u32; LANES]) -> V {
+        pairs.map(|pair| f32::from_bits(pair << 16))
+    }
+    #[inline(always)]
+    fn high_bf16(self, pairs: [u32; LANES]) -> V {
+        pairs.map(|pair| f32::from_bits(pair & 0xffff_0000))
     }
     #[inline(always)]
     fn dot_bytes(self, acc: [u32; LANES], x: [u32; LANES], w: [u32; LANES]) -> [u32; LANES] {
