@@ -15,7 +15,9 @@
 //! 8 bits, what a product reads is encoded just before, a chunk or tile at a time; the residual stays in floats. Where a CPU has no instruction
 //! for bf16 that pays, rows are floats and only weights are bf16.
 
-use plimsoll_kernel::{AttentionShape, Crew, Epilogue, Format, Kernel, Rows, bf16_to_f32, encoded_words};
+use plimsoll_kernel::{
+    AttentionShape, Crew, Epilogue, Format, Kernel, Packed, Rows, bf16_to_f32, encoded_words,
+};
 use plimsoll_memory::{Frame, ScratchReq, ScratchTooSmall};
 
 use crate::arch::{Encoder, Layer, Linear, Norm, Row};
@@ -140,9 +142,10 @@ impl<'m> Pass<'m> {
             words: frame.take(pieces.tile)?,
         };
         self.embed(batch, hidden);
-        for layer in &self.encoder.layers {
+        let layers = &self.encoder.layers;
+        for (index, layer) in layers.iter().enumerate() {
             self.attend(layer, batch.lens, hidden, &mut attention);
-            self.feed_forward(layer, hidden, &mut feed_forward);
+            self.feed_forward(layer, layers.get(index + 1), hidden, &mut feed_forward);
         }
         Ok(hidden)
     }
@@ -272,14 +275,19 @@ impl<'m> Pass<'m> {
             let (rows, behind) = rest.split_at_mut(tokens * width);
             let qkv = &mut qkv[..3 * rows.len()];
             let x = self.encoded(rows, width, words);
-            self.product(&layer.projection, x, qkv, Epilogue::Store);
+            self.product(&layer.projection, Some(&layer.context), x, qkv, Epilogue::Store);
             self.kernel
                 .attention(self.weights, qkv, chunk_lens, shape, scratch, self.crew);
             let words = &mut words[..encoded_words(self.rows, width, tokens)];
             self.kernel
                 .encode(self.rows, qkv, width, 3 * width, words, self.crew);
             let contexts = Rows::encoded(self.rows, width, words);
-            self.product(&layer.context, contexts, rows, Epilogue::Add);
+            let next = if later.is_empty() {
+                &layer.up
+            } else {
+                &layer.projection
+            };
+            self.product(&layer.context, Some(next), contexts, rows, Epilogue::Add);
             self.normalize(&layer.attention_norm, rows);
             (lens, rest) = (later, behind);
         }
@@ -288,6 +296,7 @@ impl<'m> Pass<'m> {
     fn feed_forward(
         &self,
         layer: &Layer,
+        next: Option<&Layer>,
         hidden: &mut [f32],
         FeedForward { middle, words }: &mut FeedForward<'_>,
     ) {
@@ -297,15 +306,13 @@ impl<'m> Pass<'m> {
             activation,
             ..
         } = *self.config;
-        for rows in hidden.chunks_mut(FEED_FORWARD_ROWS * width) {
+        let mut tiles = hidden.chunks_mut(FEED_FORWARD_ROWS * width);
+        while let Some(rows) = tiles.next() {
             let count = rows.len() / width;
             let x = if self.rows == Format::Bf16 {
                 let (words, middle) = words.split_at_mut(encoded_words(self.rows, width, count));
                 let middle = &mut middle[..encoded_words(self.rows, intermediate, count)];
-                let (weight, bias) = (
-                    self.store.packed(&layer.up.weight),
-                    self.store.floats(&layer.up.bias),
-                );
+                let (weight, bias) = self.operands(&layer.up, Some(&layer.down));
                 let x = self.encoded(rows, width, words);
                 self.kernel
                     .product_bf16(x, weight, Some(bias), middle, activation, self.crew);
@@ -313,10 +320,20 @@ impl<'m> Pass<'m> {
             } else {
                 let middle = &mut middle[..count * intermediate];
                 let x = self.encoded(rows, width, words);
-                self.product(&layer.up, x, middle, Epilogue::Activate(activation));
+                self.product(
+                    &layer.up,
+                    Some(&layer.down),
+                    x,
+                    middle,
+                    Epilogue::Activate(activation),
+                );
                 self.encoded(middle, intermediate, words)
             };
-            self.product(&layer.down, x, rows, Epilogue::Add);
+            let next = match tiles.len() {
+                0 => next.map(|next| &next.projection),
+                _ => Some(&layer.up),
+            };
+            self.product(&layer.down, next, x, rows, Epilogue::Add);
             self.normalize(&layer.output_norm, rows);
         }
     }
@@ -332,8 +349,25 @@ impl<'m> Pass<'m> {
         Rows::encoded(self.rows, width, words)
     }
 
-    fn product(&self, linear: &Linear, x: Rows<'_>, y: &mut [f32], epilogue: Epilogue) {
-        let (weight, bias) = (self.store.packed(&linear.weight), self.store.floats(&linear.bias));
+    /// Weights and bias of a layer that `next` follows.
+    fn operands(&self, linear: &Linear, next: Option<&Linear>) -> (Packed<'_>, &[f32]) {
+        let weight = self.store.packed(&linear.weight);
+        let weight = match next {
+            Some(next) => weight.before(self.store.packed(&next.weight)),
+            None => weight,
+        };
+        (weight, self.store.floats(&linear.bias))
+    }
+
+    fn product(
+        &self,
+        linear: &Linear,
+        next: Option<&Linear>,
+        x: Rows<'_>,
+        y: &mut [f32],
+        epilogue: Epilogue,
+    ) {
+        let (weight, bias) = self.operands(linear, next);
         self.kernel.product(x, weight, Some(bias), y, epilogue, self.crew);
     }
 

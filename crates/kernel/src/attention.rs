@@ -86,13 +86,18 @@ unsafe impl<T> Sync for Shared<T> {}
 pub(crate) fn attention(
     level: Level,
     format: Format,
-    near: bool,
     qkv: &mut [f32],
     lens: &[u32],
     shape: AttentionShape,
     scratch: &mut [u32],
     crew: &Crew,
 ) {
+    let near = format != Format::F32;
+    let format = if near && level.multiplies_bf16() {
+        Format::Bf16
+    } else {
+        Format::F32
+    };
     let lane_words = scratch.len() / crew.lanes();
     let (qkv, scratch) = (Shared(qkv.as_mut_ptr()), Shared(scratch.as_mut_ptr()));
     let (qkv, scratch) = (&qkv, &scratch);

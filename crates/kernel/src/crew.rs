@@ -103,6 +103,11 @@ impl Crew {
         self.lanes
     }
 
+    /// Threads that share calls at the moment, the leader included.
+    pub(crate) fn serving(&self) -> usize {
+        self.taken.load(Ordering::Relaxed).count_ones() as usize
+    }
+
     /// Calls `task(chunk, lane)` once for each chunk below `chunks`, on the leader and on whoever serves; returns when all
     /// are done. Two calls at the same time have different lanes. One call at a time.
     ///

@@ -151,14 +151,9 @@ impl Kernel {
     /// What rows that meet weights of a format are encoded in: bf16 ones stay floats where that is faster.
     pub const fn row_format(&self, weights: Format) -> Format {
         match weights {
-            Format::Bf16 if !self.multiplies_bf16() => Format::F32,
+            Format::Bf16 if !self.level.multiplies_bf16() => Format::F32,
             _ => weights,
         }
-    }
-
-    /// Whether it has instructions for bf16.
-    const fn multiplies_bf16(&self) -> bool {
-        matches!(self.isa(), Isa::Avx512Bf16)
     }
 
     /// `Y[rows, outputs] = X[rows, inputs] W[outputs, inputs]^T + bias[outputs]`, then the epilogue.
@@ -305,13 +300,7 @@ impl Kernel {
         let lane_words = scratch.len() / crew.lanes();
         assert!(lane_words >= shape.scratch_words(longest), "attention scratch");
         if !qkv.is_empty() {
-            let near = format != Format::F32;
-            let format = if near {
-                self.row_format(Format::Bf16)
-            } else {
-                Format::F32
-            };
-            attention::attention(self.level, format, near, qkv, lens, shape, scratch, crew);
+            attention::attention(self.level, format, qkv, lens, shape, scratch, crew);
         }
     }
 

@@ -86,6 +86,8 @@ pub struct Packed<'a> {
     inputs: usize,
     outputs: usize,
     words: &'a [u32],
+    /// Words of what is read next.
+    next: &'a [u32],
 }
 
 impl<'a> Packed<'a> {
@@ -105,6 +107,15 @@ impl<'a> Packed<'a> {
             inputs,
             outputs,
             words,
+            next: &[],
+        }
+    }
+
+    /// The same before others: what a product with those reads first is fetched while the last of these are multiplied.
+    pub fn before(self, next: Packed<'a>) -> Packed<'a> {
+        Packed {
+            next: next.words,
+            ..self
         }
     }
 
@@ -135,6 +146,16 @@ impl<'a> Packed<'a> {
     pub(crate) fn panel(&self, index: usize) -> &'a [u32] {
         let len = self.steps() * PANEL;
         &self.words[index * len..(index + 1) * len]
+    }
+
+    /// Where a panel starts, counted on into the next weights. They may have longer panels: then it is only near.
+    #[inline(always)]
+    pub(crate) fn fetched(&self, index: usize) -> Option<*const u32> {
+        let beyond = match index.checked_sub(self.panels()) {
+            Some(beyond) => self.next.get(beyond * self.steps() * PANEL..),
+            None => Some(self.panel(index)),
+        };
+        beyond.filter(|words| !words.is_empty()).map(<[u32]>::as_ptr)
     }
 
     /// Scales and sums of the outputs of a panel; of Int8 only.

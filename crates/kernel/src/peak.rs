@@ -47,7 +47,7 @@ impl Kernel {
 
     /// Whether what this instruction set has beyond others is faster than what those do instead.
     pub(crate) fn pays(&self) -> bool {
-        if !self.multiplies_bf16() {
+        if !self.level.multiplies_bf16() {
             return true;
         }
         let best = |format| {

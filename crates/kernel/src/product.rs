@@ -229,10 +229,13 @@ fn share(level: Level, x: Rows<'_>, w: Packed<'_>, bias: Option<&[f32]>, target:
     };
     crew.run(w.panels().div_ceil(together), &|chunk, _lane| {
         let panels = chunk * together..w.panels().min((chunk + 1) * together);
+        // Those who serve take turns, as a rule.
+        let next = panels.end + (crew.serving() - 1) * together;
         level.run(Part {
             x,
             w,
             panels,
+            next,
             bias,
             target: *target,
         });
@@ -244,6 +247,8 @@ struct Part<'a> {
     x: Rows<'a>,
     w: Packed<'a>,
     panels: core::ops::Range<usize>,
+    /// The panel that this thread will probably take after these, counted on into the next weights.
+    next: usize,
     bias: Option<&'a [f32]>,
     target: Target,
 }
@@ -339,10 +344,15 @@ impl Part<'_> {
         let tile = high * (offset / width) + row.div_ceil(rows_max);
         let shared = tiles.min(FETCH_TILES_MAX);
         let part = (tile + shared).checked_sub(tiles)?;
-        let next = (panel + 1 < self.panels.end).then(|| self.w.panel(panel + 1))?;
+        let next = if panel + 1 < self.panels.end {
+            panel + 1
+        } else {
+            self.next
+        };
+        let next = self.w.fetched(next)?;
         let stride = PANEL / shared;
         Some(Strided {
-            words: next.as_ptr().wrapping_add(part * self.w.steps() * stride),
+            words: next.wrapping_add(part * self.w.steps() * stride),
             stride,
         })
     }

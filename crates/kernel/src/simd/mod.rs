@@ -234,6 +234,15 @@ pub(crate) enum Level {
 }
 
 impl Level {
+    /// Whether it has instructions for bf16.
+    pub(crate) const fn multiplies_bf16(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16(_) => true,
+            _ => false,
+        }
+    }
+
     /// Runs `op` in the shell of this level.
     pub(crate) fn run<O: Op>(self, op: O) -> O::Output {
         match self {
