@@ -257,16 +257,7 @@ fn tile_of_queries<D: Dot, S: Simd>(
         let keys = &pieces.keys[first * steps..];
         by_rows!(
             rows,
-            weigh::<D, S>(
-                s,
-                &tile,
-                keys,
-                (head.format, head.near),
-                count,
-                &peaks,
-                &mut totals,
-                pieces.weights
-            )
+            weigh::<D, S>(s, &tile, keys, head, count, &peaks, &mut totals, pieces.weights)
         );
         let key_steps = head.format.row_words(count);
         let values = &pieces.values[first / head.format.word_inputs() * columns..][..key_steps * columns];
@@ -368,7 +359,7 @@ fn weigh<D: Dot, S: Simd, const M: usize>(
     s: S,
     tile: &Tile,
     keys: &[u32],
-    (format, near): (Format, bool),
+    head: &Head,
     count: usize,
     peaks: &[f32; TILE_QUERIES],
     totals: &mut [f32; TILE_QUERIES],
@@ -378,20 +369,20 @@ fn weigh<D: Dot, S: Simd, const M: usize>(
     let mut sums = [s.splat(0.0); TILE_QUERIES];
     let mut first = 0;
     while first < count {
-        let at = first / format.word_inputs();
+        let at = first / head.format.word_inputs();
         let to = &mut weights[at..];
         match (count - first).div_ceil(S::LANES).min(S::TILE_VECTORS) {
             1 => {
                 let scores = tile.scores::<D, S, M, 1>(s, keys, first, &start);
-                soften::<S, M, 1>(s, scores, (format, near), count - first, &mut sums, to);
+                soften::<S, M, 1>(s, scores, head, count - first, &mut sums, to);
             }
             2 => {
                 let scores = tile.scores::<D, S, M, 2>(s, keys, first, &start);
-                soften::<S, M, 2>(s, scores, (format, near), count - first, &mut sums, to);
+                soften::<S, M, 2>(s, scores, head, count - first, &mut sums, to);
             }
             _ => {
                 let scores = tile.scores::<D, S, M, 3>(s, keys, first, &start);
-                soften::<S, M, 3>(s, scores, (format, near), count - first, &mut sums, to);
+                soften::<S, M, 3>(s, scores, head, count - first, &mut sums, to);
             }
         }
         first += S::TILE_VECTORS * S::LANES;
@@ -406,12 +397,12 @@ fn weigh<D: Dot, S: Simd, const M: usize>(
 fn soften<S: Simd, const M: usize, const N: usize>(
     s: S,
     scores: [[S::V; N]; M],
-    (format, near): (Format, bool),
+    head: &Head,
     left: usize,
     sums: &mut [S::V; TILE_QUERIES],
     to: &mut [u32],
 ) {
-    let words = S::LANES / format.word_inputs();
+    let words = S::LANES / head.format.word_inputs();
     // Keys behind the last one are zero, so that their scores are numbers; their weights are to be none.
     let last = (N * S::LANES > left).then(|| window(s, LOWEST, left - (N - 1) * S::LANES));
     for m in 0..M {
@@ -420,12 +411,16 @@ fn soften<S: Simd, const M: usize, const N: usize>(
                 Some(last) if n + 1 == N => s.add(scores[m][n], last),
                 _ => scores[m][n],
             };
-            let v = if near { exp2_near(s, score) } else { exp2(s, score) };
+            let v = if head.near {
+                exp2_near(s, score)
+            } else {
+                exp2(s, score)
+            };
             sums[m] = s.add(sums[m], v);
             let to = &mut to[m * BLOCK_KEYS + n * words..][..words];
             // SAFETY: `to` is as long as a vector of this format; words and floats have one size and no invalid values.
             unsafe {
-                match format {
+                match head.format {
                     Format::F32 => s.store(v, core::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), words)),
                     Format::Bf16 | Format::Int8 => s.store_bf16(v, to.as_mut_ptr()),
                 }

@@ -28,47 +28,18 @@ pub(crate) trait Dot: Copy {
     fn to_floats<S: Simd>(s: S, acc: Self::Acc<S>) -> S::V;
 }
 
-/// Products of floats.
+/// Products of floats with floats, or with the two bf16 of a word, one part and then the other.
 #[derive(Clone, Copy)]
-pub(crate) struct FloatDot;
+pub(crate) struct FloatDot<const PARTS: usize = 1>;
 
-impl Dot for FloatDot {
+/// Rows of floats, weights in bf16.
+pub(crate) type WideDot = FloatDot<2>;
+
+impl<const PARTS: usize> Dot for FloatDot<PARTS> {
     type Acc<S: Simd> = S::V;
     type Operand<S: Simd> = S::V;
     const FORMAT: Format = Format::F32;
-
-    #[inline(always)]
-    fn start<S: Simd>(s: S, value: f32) -> S::V {
-        s.splat(value)
-    }
-    #[inline(always)]
-    fn splat<S: Simd>(s: S, word: u32) -> S::V {
-        s.splat(f32::from_bits(word))
-    }
-    #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, from: *const u32, _part: usize) -> S::V {
-        // SAFETY: as the caller says.
-        unsafe { s.load_ptr(from.cast()) }
-    }
-    #[inline(always)]
-    fn add<S: Simd>(s: S, acc: S::V, x: S::V, w: S::V) -> S::V {
-        s.fma(x, w, acc)
-    }
-    #[inline(always)]
-    fn to_floats<S: Simd>(_s: S, acc: S::V) -> S::V {
-        acc
-    }
-}
-
-/// Products of floats with the bf16 of a pair, one after the other.
-#[derive(Clone, Copy)]
-pub(crate) struct WideDot;
-
-impl Dot for WideDot {
-    type Acc<S: Simd> = S::V;
-    type Operand<S: Simd> = S::V;
-    const FORMAT: Format = Format::F32;
-    const PARTS: usize = 2;
+    const PARTS: usize = PARTS;
 
     #[inline(always)]
     fn start<S: Simd>(s: S, value: f32) -> S::V {
@@ -81,11 +52,12 @@ impl Dot for WideDot {
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, from: *const u32, part: usize) -> S::V {
         // SAFETY: as the caller says.
-        let pairs = unsafe { s.load_words(from) };
-        if part == 0 {
-            s.low_bf16(pairs)
-        } else {
-            s.high_bf16(pairs)
+        unsafe {
+            match (PARTS, part) {
+                (1, _) => s.load_ptr(from.cast()),
+                (_, 0) => s.low_bf16(s.load_words(from)),
+                _ => s.high_bf16(s.load_words(from)),
+            }
         }
     }
     #[inline(always)]
