@@ -298,3 +298,22 @@ fn row_words(format: Format, weights: &[f32], scale: f32, words: &mut [u32; BLOC
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fetching_goes_on_into_the_next_weights() {
+        let [first, next] = [100, 48].map(|outputs| vec![0; packed_words(Format::F32, 8, outputs)]);
+        let (first, next) = (
+            Packed::new(Format::F32, 8, 100, &first),
+            Packed::new(Format::F32, 8, 48, &next),
+        );
+        assert_eq!(first.fetched(2), Some(first.panel(2).as_ptr()));
+        assert_eq!(first.fetched(3), None);
+        let both = first.before(next);
+        assert_eq!(both.fetched(3), Some(next.panel(0).as_ptr()));
+        assert_eq!([both.fetched(4), both.fetched(9)], [None; 2]);
+    }
+}
