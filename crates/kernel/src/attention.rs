@@ -171,9 +171,10 @@ impl Op for Attention<'_> {
                     format: self.format,
                     near: self.near,
                 };
-                match self.format {
-                    Format::F32 => attend::<FloatDot, S>(s, &head, self.shape, self.scratch),
-                    Format::Bf16 | Format::Int8 => attend::<Bf16Dot, S>(s, &head, self.shape, self.scratch),
+                if S::HAS_BF16 && self.format == Format::Bf16 {
+                    attend::<Bf16Dot, S>(s, &head, self.shape, self.scratch);
+                } else {
+                    attend::<FloatDot, S>(s, &head, self.shape, self.scratch);
                 }
             }
             first_row += len;

@@ -188,11 +188,11 @@ impl Kernel {
         }
     }
 
-    /// `Y[rows, outputs] = X W^T + bias`, then the epilogue, with packed weights; threads of the crew share the outputs. X is in the format of W, or
-    /// in floats with weights in bf16 ([`Kernel::row_format`]).
+    /// `Y[rows, outputs] = X W^T + bias`, then the epilogue, with packed weights; threads of the crew share the outputs. X is in the
+    /// [format of rows](Kernel::row_format) for W; with weights in bf16 it may always be floats.
     ///
     /// # Panics
-    /// When X and W differ in format otherwise or in inputs, or a slice is not as long as they say.
+    /// When X is in another format or differs from W in inputs, or a slice is not as long as they say.
     pub fn product(
         &self,
         x: Rows<'_>,
@@ -202,7 +202,7 @@ impl Kernel {
         epilogue: Epilogue,
         crew: &Crew,
     ) {
-        check_product(x, w, bias);
+        check_product(self, x, w, bias);
         assert_eq!(y.len(), x.rows() * w.outputs(), "y");
         product::product(self.level, x, w, bias, y, epilogue, crew);
     }
@@ -221,7 +221,7 @@ impl Kernel {
         activation: Activation,
         crew: &Crew,
     ) {
-        check_product(x, w, bias);
+        check_product(self, x, w, bias);
         assert_eq!(y.len(), encoded_words(Format::Bf16, w.outputs(), x.rows()), "y");
         product::product_bf16(self.level, x, w, bias, y, activation, crew);
     }
@@ -390,14 +390,10 @@ impl Kernel {
     }
 }
 
-fn check_product(x: Rows<'_>, w: Packed<'_>, bias: Option<&[f32]>) {
+fn check_product(kernel: &Kernel, x: Rows<'_>, w: Packed<'_>, bias: Option<&[f32]>) {
+    let wide = (x.format(), w.format()) == (Format::F32, Format::Bf16);
     assert!(
-        matches!(
-            (x.format(), w.format()),
-            (Format::F32, Format::F32 | Format::Bf16)
-                | (Format::Bf16, Format::Bf16)
-                | (Format::Int8, Format::Int8)
-        ),
+        wide || x.format() == kernel.row_format(w.format()),
         "rows in {} with weights in {}",
         x.format().name(),
         w.format().name()

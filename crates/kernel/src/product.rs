@@ -259,9 +259,9 @@ impl Op for Part<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match (self.x.format(), self.w.format()) {
-            (Format::F32, Format::Bf16) => self.tiles::<WideDot, S>(s),
+            (Format::Bf16, _) if S::HAS_BF16 => self.tiles::<Bf16Dot, S>(s),
+            (_, Format::Bf16) => self.tiles::<WideDot, S>(s),
             (_, Format::F32) => self.tiles::<FloatDot, S>(s),
-            (_, Format::Bf16) => self.tiles::<Bf16Dot, S>(s),
             (_, Format::Int8) => self.tiles::<Int8Dot, S>(s),
         }
     }

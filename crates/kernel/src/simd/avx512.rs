@@ -96,6 +96,7 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     const TILE_ROWS: usize = 4;
     const TILE_VECTORS: usize = 3;
     const PACKED_ROWS: [usize; 3] = [8; 3];
+    const HAS_BF16: bool = EXTRA >= BF16;
     const LOOKS_UP: bool = true;
 
     #[inline(always)]
@@ -157,9 +158,7 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     }
     #[inline(always)]
     fn dot_bf16(self, acc: __m512, a: __m512i, b: __m512i) -> __m512 {
-        if EXTRA < BF16 {
-            return super::dot_bf16(self, acc, a, b);
-        }
+        assert!(Self::HAS_BF16);
         // SAFETY: self proves BF16; __m512bh is sixteen words like __m512i.
         unsafe {
             use core::mem::transmute;

@@ -39,6 +39,8 @@ pub(crate) trait Simd: Copy {
     const ROW_ZERO: u8 = 0;
     /// Rows of x in the register tile of a matrix product (at most 4): what the register file holds.
     const TILE_ROWS: usize;
+    /// Whether it has instructions for bf16.
+    const HAS_BF16: bool = false;
     /// Whether a [look-up](Simd::lookup) takes about as long as a multiplication.
     const LOOKS_UP: bool = false;
 
@@ -75,10 +77,9 @@ pub(crate) trait Simd: Copy {
     fn low_bf16(self, pairs: Self::W) -> Self::V;
     /// The bf16 in the high half of each word.
     fn high_bf16(self, pairs: Self::W) -> Self::V;
-    /// `acc + a0 b0 + a1 b1` of the two bf16 of each word.
-    #[inline(always)]
-    fn dot_bf16(self, acc: Self::V, a: Self::W, b: Self::W) -> Self::V {
-        dot_bf16(self, acc, a, b)
+    /// `acc + a0 b0 + a1 b1` of the two bf16 of each word, where [there is an instruction](Simd::HAS_BF16).
+    fn dot_bf16(self, _acc: Self::V, _a: Self::W, _b: Self::W) -> Self::V {
+        unreachable!("bf16 without instructions for it")
     }
     /// `acc + x0 w0 + x1 w1 + x2 w2 + x3 w3`, x 8-bit numbers as [`Simd::store_row`] wrote them, w signed ones from -127 on; exact.
     fn dot_bytes(self, acc: Self::W, x: Self::W, w: Self::W) -> Self::W;
@@ -190,13 +191,6 @@ pub(crate) trait Simd: Copy {
 
     /// `out[j] = (low nibble of byte j - 8) * scale`, `out[j + 16]` likewise from the high nibble.
     fn q4_block(self, block: &[u8; Q4_BLOCK_BYTES], out: &mut [f32; Q4_BLOCK_WEIGHTS]);
-}
-
-/// [`Simd::dot_bf16`] where no instruction does it.
-#[inline(always)]
-fn dot_bf16<S: Simd>(s: S, acc: S::V, a: S::W, b: S::W) -> S::V {
-    let low = s.fma(s.low_bf16(a), s.low_bf16(b), acc);
-    s.fma(s.high_bf16(a), s.high_bf16(b), low)
 }
 
 /// Has a cache line brought into the second-level cache, if the address is one and the instruction set is known.
