@@ -143,7 +143,6 @@ pub(crate) fn attention(
 /// Some heads of some sequences.
 struct Attention<'a> {
     format: Format,
-    /// Whether weights need be no nearer than bf16.
     near: bool,
     qkv: Shared<f32>,
     lens: &'a [u32],

@@ -271,7 +271,8 @@ impl Kernel {
     /// Self-attention of sequences that lie end to end: `softmax(Q K^T / sqrt(head_dim)) V`, head by head.
     ///
     /// A row of `qkv` is a token's query, key and value, each [`AttentionShape::width`] floats; the context replaces the query.
-    /// `format` is that of the weights around it: inner products are in bf16 with bf16 and 8 bits where [that pays](Kernel::row_format), else in floats. `scratch` is [`AttentionShape::scratch_words`] of the longest
+    /// `format` is that of the weights around it: inner products are in bf16 with bf16 and 8 bits where [that pays](Kernel::row_format), else
+    /// in floats. `scratch` is [`AttentionShape::scratch_words`] of the longest
     /// sequence for each lane of the crew; its contents do not matter.
     ///
     /// # Panics

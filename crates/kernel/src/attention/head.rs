@@ -16,6 +16,7 @@ pub(super) struct Head {
     pub(super) len: usize,
     pub(super) dim: usize,
     pub(super) format: Format,
+    /// Whether weights need be no nearer than bf16.
     pub(super) near: bool,
 }
 
