@@ -85,19 +85,13 @@ unsafe impl<T> Sync for Shared<T> {}
 /// See [`crate::Kernel::attention`].
 pub(crate) fn attention(
     level: Level,
-    format: Format,
+    weights: Format,
     qkv: &mut [f32],
     lens: &[u32],
     shape: AttentionShape,
     scratch: &mut [u32],
     crew: &Crew,
 ) {
-    let near = format != Format::F32;
-    let format = if near && level.multiplies_bf16() {
-        Format::Bf16
-    } else {
-        Format::F32
-    };
     let lane_words = scratch.len() / crew.lanes();
     let (qkv, scratch) = (Shared(qkv.as_mut_ptr()), Shared(scratch.as_mut_ptr()));
     let (qkv, scratch) = (&qkv, &scratch);
@@ -110,8 +104,7 @@ pub(crate) fn attention(
         let scratch =
             unsafe { core::slice::from_raw_parts_mut(scratch.0.add(lane * lane_words), lane_words) };
         level.run(Attention {
-            format,
-            near,
+            weights,
             qkv,
             lens,
             heads,
@@ -142,8 +135,8 @@ pub(crate) fn attention(
 
 /// Some heads of some sequences.
 struct Attention<'a> {
-    format: Format,
-    near: bool,
+    /// What the weights of the layers around it are.
+    weights: Format,
     qkv: Shared<f32>,
     lens: &'a [u32],
     heads: core::ops::Range<usize>,
@@ -157,6 +150,8 @@ impl Op for Attention<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let width = self.shape.width();
+        let near = self.weights != Format::F32;
+        let bf16 = near && S::HAS_BF16;
         let mut first_row = 0;
         for &len in self.lens {
             let len = len as usize;
@@ -167,10 +162,10 @@ impl Op for Attention<'_> {
                     width,
                     len,
                     dim: self.shape.head_dim,
-                    format: self.format,
-                    near: self.near,
+                    format: if bf16 { Format::Bf16 } else { Format::F32 },
+                    near,
                 };
-                if S::HAS_BF16 && self.format == Format::Bf16 {
+                if bf16 {
                     attend::<Bf16Dot, S>(s, &head, self.shape, self.scratch);
                 } else {
                     attend::<FloatDot, S>(s, &head, self.shape, self.scratch);

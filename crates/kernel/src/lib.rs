@@ -5,7 +5,7 @@
 //! [packed](pack) once, in f32, bf16 or 8 bits; tables are read as they lie in the file, f32 or 4-bit ([Q4_0](q4_row_bytes)).
 //!
 //! Each kernel is written once, over a small set of vector operations, and compiled for every [instruction set](Isa), from portable
-//! Rust to AVX-512 with its 8-bit and bf16 products. [`Kernel::detect`] asks the CPU once; the value it returns is small and `Copy`.
+//! Rust to AVX-512 with its 8-bit and bf16 products. [`Kernel::detect`] asks the CPU once, and times it where its answer tells too little; the value it returns is small and `Copy`.
 //! All functions are safe; they panic, naming the lengths, when slices and shapes disagree. No thread is started here: those of a
 //! [`Crew`] that the caller brings share a product or an attention.
 //!
