@@ -25,6 +25,21 @@ pub(crate) trait Dot: Copy {
     /// `from` must be readable for a vector of words.
     unsafe fn load<S: Simd>(s: S, from: *const u32, part: usize) -> Self::Operand<S>;
     fn add<S: Simd>(s: S, acc: Self::Acc<S>, x: Self::Operand<S>, w: Self::Operand<S>) -> Self::Acc<S>;
+    /// Whether [two steps at once](Dot::add_two) are faster.
+    #[inline(always)]
+    fn joins<S: Simd>() -> bool {
+        false
+    }
+    /// [`Dot::add`] of one step and then the other.
+    #[inline(always)]
+    fn add_two<S: Simd>(
+        s: S,
+        acc: Self::Acc<S>,
+        x: [Self::Operand<S>; 2],
+        w: [Self::Operand<S>; 2],
+    ) -> Self::Acc<S> {
+        Self::add(s, Self::add(s, acc, x[0], w[0]), x[1], w[1])
+    }
     fn to_floats<S: Simd>(s: S, acc: Self::Acc<S>) -> S::V;
 }
 
@@ -127,6 +142,14 @@ impl Dot for Int8Dot {
     #[inline(always)]
     fn add<S: Simd>(s: S, acc: S::W, x: S::W, w: S::W) -> S::W {
         s.dot_bytes(acc, x, w)
+    }
+    #[inline(always)]
+    fn joins<S: Simd>() -> bool {
+        S::JOINS_BYTES
+    }
+    #[inline(always)]
+    fn add_two<S: Simd>(s: S, acc: S::W, x: [S::W; 2], w: [S::W; 2]) -> S::W {
+        s.dot_two_bytes(acc, x, w)
     }
     #[inline(always)]
     fn to_floats<S: Simd>(s: S, acc: S::W) -> S::V {

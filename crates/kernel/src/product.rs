@@ -11,7 +11,7 @@
 use crate::act::{Activation, Apply, Function, apply};
 use crate::crew::Crew;
 use crate::dot::{Bf16Dot, Dot, FloatDot, Int8Dot, WideDot};
-use crate::encode::{Rows, encode_row};
+use crate::encode::{Rows, Tail, encode_row};
 use crate::packed::{Format, PANEL, Packed};
 use crate::simd::{Level, Op, Simd, prefetch};
 
@@ -99,6 +99,28 @@ unsafe fn steps_from<D: Dot, S: Simd, const M: usize, const N: usize>(
             for n in 0..if N == TILE_VECTORS_MAX { N } else { 1 } {
                 prefetch(fetched.wrapping_add(n * ahead.stride / N));
             }
+        }
+    }
+    let mut steps = steps;
+    if D::joins::<S>() {
+        while steps.len() >= 2 {
+            // SAFETY: as below, for this step and the next.
+            unsafe {
+                let from = w.words.add(steps.start * w.stride);
+                let mut ws = [[D::splat(s, 0); 2]; N];
+                for n in 0..N {
+                    let first = from.add(n * S::LANES);
+                    ws[n] = [D::load(s, first, part), D::load(s, first.add(w.stride), part)];
+                }
+                for m in 0..M {
+                    let word = x.words.add(m * x.stride + steps.start);
+                    let words = [D::splat(s, word.read()), D::splat(s, word.add(1).read())];
+                    for n in 0..N {
+                        acc[m][n] = D::add_two(s, acc[m][n], words, ws[n]);
+                    }
+                }
+            }
+            steps.start += 2;
         }
     }
     for step in steps {
@@ -494,14 +516,26 @@ fn multiply<D: Dot, S: Simd, const N: usize, const M: usize>(
     let acc = unsafe { tile_from::<D, S, M, N>(s, x, columns.w, columns.x.words(), ahead, zero) };
     for m in 0..M {
         let tail = (D::FORMAT == Format::Int8).then(|| columns.x.tail(row + m));
+        let outlier = tail.filter(|_| S::ROW_OUTLIER);
         for n in 0..N {
             let sum = D::to_floats(s, acc[m][n]);
             let v = match tail {
                 None => s.add(sum, columns.bias[n]),
-                // X W^T = scale_x scale_w (sum of products - zero * sum of weights).
-                Some((scale, zero)) => {
-                    let sum = s.fma(s.splat(-zero), columns.sums[n], sum);
-                    s.fma(sum, s.mul(s.splat(scale), columns.scales[n]), columns.bias[n])
+                // X W^T = scale_x scale_w (sum of products - zero * sum of weights + outlier * its weight).
+                Some(tail) => {
+                    let mut sum = s.fma(s.splat(-tail.zero), columns.sums[n], sum);
+                    if let Some(Tail { outlier, place, .. }) = outlier {
+                        // SAFETY: its place is one of the inputs, all of which the panel has.
+                        let words = unsafe {
+                            s.load_words(columns.w.words.add(place / 4 * columns.w.stride + n * S::LANES))
+                        };
+                        sum = s.fma(s.splat(outlier), s.byte_to_floats(words, place % 4), sum);
+                    }
+                    s.fma(
+                        sum,
+                        s.mul(s.splat(tail.scale), columns.scales[n]),
+                        columns.bias[n],
+                    )
                 }
             };
             // SAFETY: the tile has M rows of whole vectors, which nobody else touches.

@@ -187,6 +187,14 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
         }
     }
     #[inline(always)]
+    fn byte_to_floats(self, words: __m512i, place: usize) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe {
+            let above = _mm_cvtsi32_si128(24 - 8 * place as i32);
+            _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_sll_epi32(words, above)))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_bf16(self, v: __m512, to: *mut u32) {
         // SAFETY: self proves AVX-512F, and BF16 where that is asked for; the caller says that 8 words are writable.
         unsafe {

@@ -33,10 +33,12 @@ pub(crate) trait Simd: Copy {
     const PACKED_ROWS: [usize; 3];
     /// Steps of a tile from one computation of its addresses to the next: more where the multipliers leave no time for that.
     const STEPS: usize = 1;
-    /// The least of the whole numbers that a row of 8-bit numbers is quantised to; the largest is 255.
-    const ROW_LEAST: u8 = 0;
-    /// What is taken from them when they are stored: 128 where the multiplier wants them signed.
-    const ROW_ZERO: u8 = 0;
+    /// The largest of the whole numbers, from zero on, that rows of x are quantised to: what the multiplier of bytes takes.
+    const ROW_MOST: u8 = 255;
+    /// Whether the largest number of a quantised row stands beside it, so that the others have the range to themselves.
+    const ROW_OUTLIER: bool = false;
+    /// Whether products of bytes of two steps are summed before they become words.
+    const JOINS_BYTES: bool = false;
     /// Rows of x in the register tile of a matrix product (at most 4): what the register file holds.
     const TILE_ROWS: usize;
     /// Whether it has instructions for bf16.
@@ -81,8 +83,15 @@ pub(crate) trait Simd: Copy {
     fn dot_bf16(self, _acc: Self::V, _a: Self::W, _b: Self::W) -> Self::V {
         unreachable!("bf16 without instructions for it")
     }
-    /// `acc + x0 w0 + x1 w1 + x2 w2 + x3 w3`, x 8-bit numbers as [`Simd::store_row`] wrote them, w signed ones from -127 on; exact.
+    /// `acc + x0 w0 + x1 w1 + x2 w2 + x3 w3`, x whole numbers up to [`Simd::ROW_MOST`], w signed ones from -127 on; exact.
     fn dot_bytes(self, acc: Self::W, x: Self::W, w: Self::W) -> Self::W;
+    /// [`Simd::dot_bytes`] of two steps, exact within [what packing keeps to](crate::packed), where [that is faster](Simd::JOINS_BYTES).
+    #[inline(always)]
+    fn dot_two_bytes(self, acc: Self::W, x: [Self::W; 2], w: [Self::W; 2]) -> Self::W {
+        self.dot_bytes(self.dot_bytes(acc, x[0], w[0]), x[1], w[1])
+    }
+    /// The signed byte at a place, 0 to 3, of each word.
+    fn byte_to_floats(self, words: Self::W, place: usize) -> Self::V;
     /// Rounds to bf16, ties to even; NaN stays NaN. Lane 0 is the low half of the first word.
     ///
     /// # Safety
@@ -142,7 +151,7 @@ pub(crate) trait Simd: Copy {
             }
         }
     }
-    /// Rounds to whole numbers, none below zero, and stores them as bytes, those above 255 as 255, less [`Simd::ROW_ZERO`].
+    /// Rounds to whole numbers, none below zero, and stores them as bytes, those above 255 as 255.
     ///
     /// # Safety
     /// `to` must be writable for `LANES` bytes.

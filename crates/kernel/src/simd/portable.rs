@@ -27,6 +27,7 @@ impl Simd for Portable {
     const TILE_ROWS: usize = 3;
     const TILE_VECTORS: usize = 3;
     const PACKED_ROWS: [usize; 3] = [3; 3];
+    const ROW_OUTLIER: bool = true;
 
     #[inline(always)]
     fn splat(self, value: f32) -> V {
@@ -85,6 +86,10 @@ impl Simd for Portable {
             }
         }
         out
+    }
+    #[inline(always)]
+    fn byte_to_floats(self, words: [u32; LANES], place: usize) -> V {
+        words.map(|word| f32::from(word.to_le_bytes()[place] as i8))
     }
     #[inline(always)]
     unsafe fn store_bf16(self, v: V, to: *mut u32) {

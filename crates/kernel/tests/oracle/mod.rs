@@ -157,18 +157,23 @@ pub(crate) fn seen_rows(isa: Isa, format: Format, x: &[f32], width: usize) -> Ve
     }
 }
 
-/// `scale * (q - zero)` over the row's own range, q in 0..=255; AVX2 leaves 0 out.
+/// `scale * (q - zero)` over the row's own range, q in 0..=255; in 0..=127 on AVX2. All but AVX-512 keep the number that is farthest from zero.
 fn seen_row(isa: Isa, row: &[f32]) -> Vec<f32> {
-    let bottom = if isa == Isa::Avx2 { 1.0 } else { 0.0 };
-    let steps = 255.0 - bottom;
-    let (least, most) = row
+    let steps = if isa == Isa::Avx2 { 127.0 } else { 255.0 };
+    let farthest = row.iter().fold(0.0_f32, |a, x| a.max(x.abs()));
+    // Of two as far the positive one, of several the first.
+    let kept = [farthest, -farthest]
         .iter()
-        .fold((0.0_f32, 0.0_f32), |(a, b), &x| (a.min(x), b.max(x)));
+        .find_map(|&value| row.iter().position(|&x| x == value))
+        .filter(|_| matches!(isa, Isa::Avx2 | Isa::Portable) && farthest > 0.0);
+    let others = row.iter().enumerate().filter(|&(i, _)| Some(i) != kept);
+    let (least, most) = others.fold((0.0_f32, 0.0_f32), |(a, b), (_, &x)| (a.min(x), b.max(x)));
     let scale = if most > least { (most - least) / steps } else { 1.0 };
     let inverse = if most > least { steps / (most - least) } else { 1.0 };
-    let zero = bottom + (-least * inverse).round_ties_even();
-    row.iter()
-        .map(|x| scale * (x.mul_add(inverse, zero).clamp(bottom, 255.0).round_ties_even() - zero))
+    let zero = (-least * inverse).round_ties_even();
+    let seen = |x: f32| scale * (x.mul_add(inverse, zero).clamp(0.0, steps).round_ties_even() - zero);
+    let rows = row.iter().enumerate();
+    rows.map(|(i, &x)| if Some(i) == kept { x } else { seen(x) })
         .collect()
 }
 
@@ -179,9 +184,24 @@ pub(crate) fn seen_weights(format: Format, w: &[f32], inputs: usize) -> Vec<f32>
     };
     w.chunks(inputs)
         .flat_map(|row| {
-            let largest = row.iter().fold(0.0_f32, |a, w| a.max(w.abs()));
-            let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+            let scale = weight_scale(row);
             row.iter().map(move |w| (w / scale).round_ties_even() * scale)
         })
         .collect()
+}
+
+/// The largest weight is at most 127, and four of one sign that meet in a 16-bit sum at most 256 together.
+fn weight_scale(row: &[f32]) -> f32 {
+    let at = |i: usize| row.get(i).copied().unwrap_or(0.0);
+    let mut scale = row.iter().fold(0.0_f32, |a, w| a.max(w.abs())) / 127.0;
+    for first in (0..row.len()).step_by(8) {
+        for i in [first, first + 2] {
+            let four = [at(i), at(i + 1), at(i + 4), at(i + 5)];
+            for sign in [1.0, -1.0] {
+                let sum: f32 = four.iter().map(|w| (w * sign).max(0.0)).sum();
+                scale = scale.max(sum / 256.0);
+            }
+        }
+    }
+    if scale > 0.0 { scale } else { 1.0 }
 }
