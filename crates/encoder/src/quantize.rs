@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use plimsoll_kernel::{Format, f16_to_f32, f32_to_bf16};
+use plimsoll_kernel::{Format, PACKED_FOUR_MAX, f16_to_f32, f32_to_bf16};
 use serde_json::json;
 
 use crate::arch::Encoder;
@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::error::LoadError;
 use crate::model::{map_weights, read};
 use crate::safetensors::{Dtype, Safetensors, TensorEntry};
-use crate::weights::{Binder, PACKED_KEY, Q4_KEY};
+use crate::weights::{Binder, FOUR_MAX_KEY, PACKED_KEY, Q4_KEY};
 
 /// Bytes that the tensors begin at a multiple of.
 const DATA_ALIGN: usize = 64;
@@ -136,6 +136,9 @@ fn metadata(table: &Safetensors, packed: &[&String], format: Format) -> BTreeMap
         *names = left.join(",");
     }
     metadata.insert(PACKED_KEY.into(), format.name().into());
+    if format == Format::Int8 {
+        metadata.insert(FOUR_MAX_KEY.into(), PACKED_FOUR_MAX.to_string());
+    }
     metadata
 }
 

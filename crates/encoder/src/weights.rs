@@ -8,7 +8,7 @@ mod convert;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use plimsoll_kernel::{Format, Packed, packed_words, q4_row_bytes};
+use plimsoll_kernel::{Format, PACKED_FOUR_MAX, Packed, packed_words, q4_row_bytes};
 use plimsoll_memory::{Mapping, cast};
 
 use convert::{Conversion, Encoding};
@@ -21,6 +21,8 @@ use crate::safetensors::{Dtype, Safetensors, TensorEntry};
 pub(crate) const Q4_KEY: &str = "plimsoll.q4_0";
 /// Metadata key: the format that the matrices of products are packed in.
 pub(crate) const PACKED_KEY: &str = "plimsoll.packed";
+/// Metadata key: what [`PACKED_FOUR_MAX`] was when they were packed.
+pub(crate) const FOUR_MAX_KEY: &str = "plimsoll.packed_four_max";
 /// Converted tensors start at a cache line.
 const CONVERTED_ALIGN: usize = 64;
 
@@ -53,6 +55,7 @@ pub(crate) struct PackedMatrix {
     format: Format,
     inputs: usize,
     outputs: usize,
+    is_bounded: bool,
 }
 
 /// The bytes behind all tensors.
@@ -70,7 +73,12 @@ impl Store {
     pub(crate) fn packed(&self, matrix: &PackedMatrix) -> Packed<'_> {
         let bytes = self.bytes(&matrix.place);
         let words = cast(bytes).expect("packed weights are placed where they are aligned");
-        Packed::new(matrix.format, matrix.inputs, matrix.outputs, words)
+        let packed = Packed::new(matrix.format, matrix.inputs, matrix.outputs, words);
+        if matrix.is_bounded {
+            packed.bounded()
+        } else {
+            packed
+        }
     }
 
     pub(crate) fn packed_bytes(&self, matrix: &PackedMatrix) -> &[u8] {
@@ -130,6 +138,8 @@ pub(crate) struct Binder {
     format: Format,
     /// Whether the file's products are packed already.
     is_packed: bool,
+    /// Whether weights are [bounded](Packed::bounded).
+    is_bounded: bool,
 }
 
 impl Binder {
@@ -164,6 +174,11 @@ impl Binder {
             (None, None) if q4.is_empty() => suited(&table),
             (None, None) => Format::Int8,
         };
+        let four_max = table
+            .metadata
+            .get(FOUR_MAX_KEY)
+            .and_then(|max| max.parse::<u32>().ok());
+        let is_bounded = packed.is_none() || four_max.is_some_and(|max| max <= PACKED_FOUR_MAX);
         Ok(Binder {
             file,
             table,
@@ -173,6 +188,7 @@ impl Binder {
             bytes: WeightBytes::default(),
             format,
             is_packed: packed.is_some(),
+            is_bounded,
         })
     }
 
@@ -289,6 +305,7 @@ impl Binder {
             format: self.format,
             inputs,
             outputs,
+            is_bounded: self.is_bounded,
         };
         self.products.push(Product {
             name: packed_name(names),

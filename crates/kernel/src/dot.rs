@@ -15,6 +15,8 @@ pub(crate) trait Dot: Copy {
     const FORMAT: Format;
     /// Words of a row for a word of weights.
     const PARTS: usize = 1;
+    /// Whether two steps are multiplied at once.
+    const JOINED: bool = false;
 
     /// Sums that start at a value; a whole one where sums are whole.
     fn start<S: Simd>(s: S, value: f32) -> Self::Acc<S>;
@@ -25,12 +27,7 @@ pub(crate) trait Dot: Copy {
     /// `from` must be readable for a vector of words.
     unsafe fn load<S: Simd>(s: S, from: *const u32, part: usize) -> Self::Operand<S>;
     fn add<S: Simd>(s: S, acc: Self::Acc<S>, x: Self::Operand<S>, w: Self::Operand<S>) -> Self::Acc<S>;
-    /// Whether [two steps at once](Dot::add_two) are faster.
-    #[inline(always)]
-    fn joins<S: Simd>() -> bool {
-        false
-    }
-    /// [`Dot::add`] of one step and then the other.
+    /// [`Dot::add`] of one step and then the other; what two [joined](Dot::JOINED) ones are computed by.
     #[inline(always)]
     fn add_two<S: Simd>(
         s: S,
@@ -117,14 +114,15 @@ impl Dot for Bf16Dot {
     }
 }
 
-/// Products of fours of 8-bit numbers.
+/// Products of fours of 8-bit numbers, or of two fours where weights are [bounded](crate::Packed::bounded).
 #[derive(Clone, Copy)]
-pub(crate) struct Int8Dot;
+pub(crate) struct Int8Dot<const JOINED: bool = false>;
 
-impl Dot for Int8Dot {
+impl<const JOINED: bool> Dot for Int8Dot<JOINED> {
     type Acc<S: Simd> = S::W;
     type Operand<S: Simd> = S::W;
     const FORMAT: Format = Format::Int8;
+    const JOINED: bool = JOINED;
 
     #[inline(always)]
     fn start<S: Simd>(s: S, value: f32) -> S::W {
@@ -142,10 +140,6 @@ impl Dot for Int8Dot {
     #[inline(always)]
     fn add<S: Simd>(s: S, acc: S::W, x: S::W, w: S::W) -> S::W {
         s.dot_bytes(acc, x, w)
-    }
-    #[inline(always)]
-    fn joins<S: Simd>() -> bool {
-        S::JOINS_BYTES
     }
     #[inline(always)]
     fn add_two<S: Simd>(s: S, acc: S::W, x: [S::W; 2], w: [S::W; 2]) -> S::W {

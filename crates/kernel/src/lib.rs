@@ -40,7 +40,7 @@ pub use attention::{AttentionShape, HEAD_DIM_MAX};
 pub use crew::Crew;
 pub use encode::{Rows, encoded_words};
 pub use linear::LinearShape;
-pub use packed::{Format, Packed, pack, packed_words};
+pub use packed::{Format, PACKED_FOUR_MAX, Packed, pack, packed_words};
 pub use product::Epilogue;
 pub use q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS, bf16_to_f32, f16_to_f32, f32_to_bf16, q4_row_bytes};
 

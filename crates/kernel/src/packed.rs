@@ -12,10 +12,8 @@
 //! ```
 //!
 //! Int8 weights are symmetric per output, `w = q * scale` with q in -127..=127; rows of x bring a scale and a zero of their own
-//! ([`crate::Kernel::encode`]), and `sum` takes the zero out again. Where bytes are multiplied into 16-bit sums, four products meet in one: of
-//! two neighbours in a step and the two below them in the next. So the scale of an output is such that no four weights of one sign that may meet
-//! are more than 258 together, which times the 127 of x just fits. (About one output in seven is scaled for that, by a tenth or two; with the weights of all-MiniLM-L6-v2
-//! no cosine shows it. A file packed before that was so may have sums that end at the largest 16-bit number instead.)
+//! ([`crate::Kernel::encode`]), and `sum` takes the zero out again. They are [bounded](Packed::bounded) for the sake of instruction sets that multiply bytes
+//! into 16-bit sums: about one output in seven has a larger scale for that, by a tenth or two, and no cosine of all-MiniLM-L6-v2 shows it.
 
 use crate::Kernel;
 use crate::q4::f32_to_bf16;
@@ -25,8 +23,11 @@ use crate::simd::{Op, Simd};
 pub(crate) const PANEL: usize = 48;
 /// Largest quantised weight.
 const QUANTISED_MAX: f32 = 127.0;
-/// Most that four weights of one sign which meet in a 16-bit sum are together, before each is rounded by up to a half.
-const FOUR_MAX: f32 = 256.0;
+/// The most that four 8-bit weights of one sign whose products meet in a 16-bit sum are together: times the largest x, 127, just what that holds. They
+/// are two neighbours in a step, the first two or the last, and the two below them in the next; the first of two steps is an even one.
+pub const PACKED_FOUR_MAX: u32 = 258;
+/// The same before rounding, by a half each.
+const FOUR_MAX: f32 = PACKED_FOUR_MAX as f32 - 2.0;
 
 /// What the numbers of a product are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,7 @@ pub struct Packed<'a> {
     inputs: usize,
     outputs: usize,
     words: &'a [u32],
+    is_bounded: bool,
     /// Words of what is read next.
     next: &'a [u32],
 }
@@ -112,7 +114,17 @@ impl<'a> Packed<'a> {
             inputs,
             outputs,
             words,
+            is_bounded: false,
             next: &[],
+        }
+    }
+
+    /// The same, with the word that no four of them are more than [`PACKED_FOUR_MAX`]: [`pack`] packs so, but files may be older than that. With others
+    /// results would be wrong.
+    pub fn bounded(self) -> Packed<'a> {
+        Packed {
+            is_bounded: true,
+            ..self
         }
     }
 
@@ -137,6 +149,10 @@ impl<'a> Packed<'a> {
     /// Columns of Y.
     pub fn outputs(&self) -> usize {
         self.outputs
+    }
+
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.is_bounded
     }
 
     pub(crate) fn steps(&self) -> usize {

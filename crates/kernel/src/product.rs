@@ -102,7 +102,7 @@ unsafe fn steps_from<D: Dot, S: Simd, const M: usize, const N: usize>(
         }
     }
     let mut steps = steps;
-    if D::joins::<S>() {
+    if D::JOINED {
         while steps.len() >= 2 {
             // SAFETY: as below, for this step and the next.
             unsafe {
@@ -284,6 +284,7 @@ impl Op for Part<'_> {
             (Format::Bf16, _) if S::HAS_BF16 => self.tiles::<Bf16Dot, S>(s),
             (_, Format::Bf16) => self.tiles::<WideDot, S>(s),
             (_, Format::F32) => self.tiles::<FloatDot, S>(s),
+            (_, Format::Int8) if S::JOINS_BYTES && self.w.is_bounded() => self.tiles::<Int8Dot<true>, S>(s),
             (_, Format::Int8) => self.tiles::<Int8Dot, S>(s),
         }
     }

@@ -120,7 +120,7 @@ impl Simd for Avx2 {
         // SAFETY: self proves AVX2.
         unsafe {
             let (first, second) = (_mm256_maddubs_epi16(x[0], w[0]), _mm256_maddubs_epi16(x[1], w[1]));
-            let fours = _mm256_adds_epi16(first, second);
+            let fours = _mm256_add_epi16(first, second);
             _mm256_add_epi32(acc, _mm256_madd_epi16(fours, _mm256_set1_epi16(1)))
         }
     }

@@ -37,7 +37,7 @@ pub(crate) trait Simd: Copy {
     const ROW_MOST: u8 = 255;
     /// Whether the largest number of a quantised row stands beside it, so that the others have the range to themselves.
     const ROW_OUTLIER: bool = false;
-    /// Whether products of bytes of two steps are summed before they become words.
+    /// Whether it is faster to multiply the bytes of [two steps](Simd::dot_two_bytes) at once.
     const JOINS_BYTES: bool = false;
     /// Rows of x in the register tile of a matrix product (at most 4): what the register file holds.
     const TILE_ROWS: usize;
@@ -85,7 +85,7 @@ pub(crate) trait Simd: Copy {
     }
     /// `acc + x0 w0 + x1 w1 + x2 w2 + x3 w3`, x whole numbers up to [`Simd::ROW_MOST`], w signed ones from -127 on; exact.
     fn dot_bytes(self, acc: Self::W, x: Self::W, w: Self::W) -> Self::W;
-    /// [`Simd::dot_bytes`] of two steps, exact within [what packing keeps to](crate::packed), where [that is faster](Simd::JOINS_BYTES).
+    /// [`Simd::dot_bytes`] of two steps whose weights are [bounded](crate::Packed::bounded), where [that is faster](Simd::JOINS_BYTES); exact.
     #[inline(always)]
     fn dot_two_bytes(self, acc: Self::W, x: [Self::W; 2], w: [Self::W; 2]) -> Self::W {
         self.dot_bytes(self.dot_bytes(acc, x[0], w[0]), x[1], w[1])
