@@ -19,8 +19,6 @@ use crate::simd::{Level, Op, Simd, prefetch};
 const TILE_VECTORS_MAX: usize = 3;
 /// Rows of the highest tile of all.
 const TILE_ROWS_MAX: usize = 8;
-/// Tiles at the end of a panel that fetch the next one.
-const FETCH_TILES_MAX: usize = 4;
 /// About this many steps times rows make a chunk worth a claim: a few microseconds.
 const CHUNK_WORK: usize = 4096;
 
@@ -365,7 +363,7 @@ impl Part<'_> {
         let high = self.x.rows().div_ceil(rows_max);
         let tiles = high * (PANEL / width);
         let tile = high * (offset / width) + row.div_ceil(rows_max);
-        let shared = tiles.min(FETCH_TILES_MAX);
+        let shared = tiles.min(S::FETCH_TILES[D::FORMAT as usize]);
         let part = (tile + shared).checked_sub(tiles)?;
         let next = if panel + 1 < self.panels.end {
             panel + 1

@@ -55,7 +55,7 @@ impl Case {
     fn run(&self, kernel: Kernel, epilogue: Epilogue, crew: &Crew) -> Vec<f32> {
         let mut y = self.before.clone();
         self.operands(kernel, |x, w| {
-            kernel.product(x, w, Some(&self.bias), &mut y, epilogue, crew);
+            kernel.product(x, w.bounded(), Some(&self.bias), &mut y, epilogue, crew);
         });
         y
     }
@@ -211,16 +211,69 @@ fn a_crew_computes_what_a_leader_alone_does() {
     }
 }
 
-/// 255 times 127 four times over overflows the 16-bit sums of the older 8-bit instruction; the least number of a row may have no opposite.
+/// The older 8-bit instruction has 16-bit sums: of two products, and of four where weights are bounded.
 #[test]
 fn the_largest_8_bit_products_do_not_saturate() {
     for kernel in kernels() {
         let mut case = Case::new((Format::Int8, Format::Int8), 2, 512, 48);
-        for (x, w) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
-            case.x.fill(x);
-            case.w.fill(w);
+        // Signs that change every so many inputs: those of x and of w the same, opposite, or as it comes.
+        for (x, w) in (0..6).flat_map(|x| (0..6).map(move |w| (x, w))) {
+            let signs = |every: u32, i: usize| if (i >> every) & 1 == 0 { 1.0 } else { -1.0 };
+            let fill = |every, values: &mut [f32]| {
+                let values = values.iter_mut().enumerate();
+                values.for_each(|(i, value)| *value = signs(every, i));
+            };
+            fill(x, &mut case.x);
+            fill(w, &mut case.w);
+            case.check(kernel, Epilogue::Store);
+            case.w.iter_mut().for_each(|w| *w = -*w);
             case.check(kernel, Epilogue::Store);
         }
+    }
+}
+
+/// A file may be packed by somebody who knew no bound: four weights of 127 side by side.
+#[test]
+fn weights_without_a_bound_are_multiplied_exactly() {
+    let (inputs, outputs) = (512, 48);
+    let x: Vec<f32> = (0..inputs).map(|i| (i % 128) as f32).collect();
+    let ones = vec![1.0; inputs * outputs];
+    let mut words = vec![0; packed_words(Format::Int8, inputs, outputs)];
+    pack(Format::Int8, inputs, outputs, &ones, 0, &mut words);
+    let (weights, columns) = words.split_at_mut(inputs / 4 * outputs);
+    weights.fill(u32::from_le_bytes([127; 4]));
+    let (scales, sums) = columns.split_at_mut(outputs);
+    scales.fill(1.0_f32.to_bits());
+    sums.fill((127.0 * inputs as f32).to_bits());
+    for kernel in kernels() {
+        let mut rows = vec![0; encoded_words(Format::Int8, inputs, 1)];
+        kernel.encode(Format::Int8, &x, inputs, inputs, &mut rows, &Crew::alone());
+        let seen = oracle::seen_rows(kernel.isa(), Format::Int8, &x, inputs);
+        let want = 127.0 * seen.iter().map(|&x| f64::from(x)).sum::<f64>();
+        let mut y = vec![0.0; outputs];
+        let w = Packed::new(Format::Int8, inputs, outputs, &words);
+        let x = Rows::encoded(Format::Int8, inputs, &rows);
+        kernel.product(x, w, None, &mut y, Epilogue::Store, &Crew::alone());
+        check(kernel.isa(), &y, &vec![want; outputs], want * 1e-6);
+    }
+}
+
+/// Sums of 8-bit products are whole numbers.
+#[test]
+fn a_bound_changes_no_bit() {
+    for kernel in kernels() {
+        let mut case = Case::new((Format::Int8, Format::Int8), 13, 388, 100);
+        // Weights of few sizes, so that packing has to scale for the bound.
+        case.w.iter_mut().for_each(|w| *w = (*w * 1.9).trunc());
+        let y = |bounded: bool| {
+            let mut y = case.before.clone();
+            case.operands(kernel, |x, w| {
+                let w = if bounded { w.bounded() } else { w };
+                kernel.product(x, w, None, &mut y, Epilogue::Add, &Crew::alone());
+            });
+            y
+        };
+        assert_eq!(y(true), y(false), "{}", kernel.isa().name());
     }
 }
 

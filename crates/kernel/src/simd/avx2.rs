@@ -42,6 +42,7 @@ impl Simd for Avx2 {
     const TILE_ROWS: usize = 3;
     const TILE_VECTORS: usize = 2;
     const PACKED_ROWS: [usize; 3] = [6, 4, 4];
+    const FETCH_TILES: [usize; 3] = [8, 4, 4];
     const STEPS: usize = 4;
     const ROW_MOST: u8 = 127;
     const ROW_OUTLIER: bool = true;

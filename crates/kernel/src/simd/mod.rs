@@ -31,6 +31,9 @@ pub(crate) trait Simd: Copy {
     const TILE_VECTORS: usize;
     /// Rows of x in that tile (at most 8), in the order of [`Format`](crate::Format): what the register file holds beside the operands.
     const PACKED_ROWS: [usize; 3];
+    /// Tiles at the end of a panel that fetch the next one, a divisor of the panel's width, in the same order: few, so that it is there late and stays, but not so few that
+    /// they wait for memory.
+    const FETCH_TILES: [usize; 3] = [4; 3];
     /// Steps of a tile from one computation of its addresses to the next: more where the multipliers leave no time for that.
     const STEPS: usize = 1;
     /// The largest of the whole numbers, from zero on, that rows of x are quantised to: what the multiplier of bytes takes.
