@@ -176,7 +176,8 @@ impl Crew {
         (1..self.lanes).find_map(|index| {
             let bit = 1 << index;
             let free = self.taken.fetch_or(bit, Ordering::Acquire) & bit == 0;
-            free.then_some(Lane { crew: self, index })
+            // Not `then_some`, whose argument exists, and is dropped, where the lane is another's: it would be free again.
+            free.then(|| Lane { crew: self, index })
         })
     }
 
@@ -262,6 +263,15 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
+    /// Sends the helpers away also when an assertion fails: a scope waits for its threads.
+    struct Dismiss<'a>(&'a Crew);
+
+    impl Drop for Dismiss<'_> {
+        fn drop(&mut self) {
+            self.0.dismiss();
+        }
+    }
+
     #[test]
     fn every_chunk_is_done_once_and_lanes_are_exclusive() {
         let crew = Crew::new(3);
@@ -269,6 +279,7 @@ mod tests {
             for _ in 0..4 {
                 threads.spawn(|| crew.serve());
             }
+            let _dismiss = Dismiss(&crew);
             for chunks in [0, 1, 2, 7, 200] {
                 for _ in 0..200 {
                     let done: Vec<AtomicUsize> = (0..chunks).map(|_| AtomicUsize::new(0)).collect();
@@ -280,7 +291,6 @@ mod tests {
                     assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == 1));
                 }
             }
-            crew.dismiss();
         });
     }
 
@@ -300,11 +310,26 @@ mod tests {
         assert!(crew.take_lane().is_some());
     }
 
+    /// Whoever asks in vain must not free a lane that is another's.
+    #[test]
+    fn a_lane_stays_taken_while_others_ask_for_it() {
+        let crew = Crew::new(3);
+        let lanes = [crew.take_lane(), crew.take_lane()].map(|lane| lane.expect("two helpers' lanes"));
+        assert_eq!(lanes.each_ref().map(|lane| lane.index), [1, 2]);
+        for _ in 0..3 {
+            assert!(crew.take_lane().is_none());
+            assert_eq!(crew.serving(), 3);
+        }
+        drop(lanes);
+        assert_eq!(crew.serving(), 1);
+    }
+
     #[test]
     fn a_panic_of_the_leader_leaves_nothing_behind() {
         let crew = Crew::new(2);
         std::thread::scope(|threads| {
             threads.spawn(|| crew.serve());
+            let _dismiss = Dismiss(&crew);
             for _ in 0..50 {
                 let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                     crew.run(64, &|_, lane| assert_ne!(lane, 0, "the leader's part"));
@@ -317,7 +342,6 @@ mod tests {
                 });
                 assert_eq!(sum.into_inner(), 45);
             }
-            crew.dismiss();
         });
     }
 

@@ -86,7 +86,7 @@ unsafe fn steps_from<D: Dot, S: Simd, const M: usize, const N: usize>(
     x: Strided,
     w: Strided,
     part: usize,
-    steps: core::ops::Range<usize>,
+    mut steps: core::ops::Range<usize>,
     ahead: Option<Strided>,
     mut acc: [[D::Acc<S>; N]; M],
 ) -> [[D::Acc<S>; N]; M] {
@@ -99,27 +99,10 @@ unsafe fn steps_from<D: Dot, S: Simd, const M: usize, const N: usize>(
             }
         }
     }
-    let mut steps = steps;
-    if D::JOINED {
-        while steps.len() >= 2 {
-            // SAFETY: as below, for this step and the next.
-            unsafe {
-                let from = w.words.add(steps.start * w.stride);
-                let mut ws = [[D::splat(s, 0); 2]; N];
-                for n in 0..N {
-                    let first = from.add(n * S::LANES);
-                    ws[n] = [D::load(s, first, part), D::load(s, first.add(w.stride), part)];
-                }
-                for m in 0..M {
-                    let word = x.words.add(m * x.stride + steps.start);
-                    let words = [D::splat(s, word.read()), D::splat(s, word.add(1).read())];
-                    for n in 0..N {
-                        acc[m][n] = D::add_two(s, acc[m][n], words, ws[n]);
-                    }
-                }
-            }
-            steps.start += 2;
-        }
+    while D::JOINED && steps.len() >= 2 {
+        // SAFETY: both steps are within what the caller says is readable.
+        acc = unsafe { two_steps_from::<D, S, M, N>(s, x, w, steps.start, acc) };
+        steps.start += 2;
     }
     for step in steps {
         // SAFETY: step, part, m < M and n < N are within what the caller says is readable.
@@ -135,6 +118,39 @@ unsafe fn steps_from<D: Dot, S: Simd, const M: usize, const N: usize>(
                 for n in 0..N {
                     acc[m][n] = D::add(s, acc[m][n], word, ws[n]);
                 }
+            }
+        }
+    }
+    acc
+}
+
+/// A step of a tile and the next one, joined.
+///
+/// # Safety
+/// As [`tile_from`], as far as these steps.
+#[expect(clippy::needless_range_loop)]
+#[inline(always)]
+unsafe fn two_steps_from<D: Dot, S: Simd, const M: usize, const N: usize>(
+    s: S,
+    x: Strided,
+    w: Strided,
+    step: usize,
+    mut acc: [[D::Acc<S>; N]; M],
+) -> [[D::Acc<S>; N]; M] {
+    const { assert!(D::PARTS == 1 || !D::JOINED) };
+    // SAFETY: both steps, m < M and n < N are within what the caller says is readable.
+    unsafe {
+        let from = w.words.add(step * w.stride);
+        let mut ws = [[D::splat(s, 0); 2]; N];
+        for n in 0..N {
+            let first = from.add(n * S::LANES);
+            ws[n] = [D::load(s, first, 0), D::load(s, first.add(w.stride), 0)];
+        }
+        for m in 0..M {
+            let word = x.words.add(m * x.stride + step);
+            let words = [D::splat(s, word.read()), D::splat(s, word.add(1).read())];
+            for n in 0..N {
+                acc[m][n] = D::add_two(s, acc[m][n], words, ws[n]);
             }
         }
     }
