@@ -73,12 +73,7 @@ impl Store {
     pub(crate) fn packed(&self, matrix: &PackedMatrix) -> Packed<'_> {
         let bytes = self.bytes(&matrix.place);
         let words = cast(bytes).expect("packed weights are placed where they are aligned");
-        let packed = Packed::new(matrix.format, matrix.inputs, matrix.outputs, words);
-        if matrix.is_bounded {
-            packed.bounded()
-        } else {
-            packed
-        }
+        Packed::new(matrix.format, matrix.inputs, matrix.outputs, words).bounded(matrix.is_bounded)
     }
 
     pub(crate) fn packed_bytes(&self, matrix: &PackedMatrix) -> &[u8] {

@@ -119,13 +119,10 @@ impl<'a> Packed<'a> {
         }
     }
 
-    /// The same, with the word that no four of them are more than [`PACKED_FOUR_MAX`]: [`pack`] packs so, but files may be older than that. With others
-    /// results would be wrong.
-    pub fn bounded(self) -> Packed<'a> {
-        Packed {
-            is_bounded: true,
-            ..self
-        }
+    /// The same, with the word whether no four of them are more than [`PACKED_FOUR_MAX`]: [`pack`] packs so, but files may be older than that. With
+    /// others, results would be wrong.
+    pub fn bounded(self, is_bounded: bool) -> Packed<'a> {
+        Packed { is_bounded, ..self }
     }
 
     /// The same before others: what a product with those reads first is fetched while the last of these are multiplied.

@@ -3,7 +3,7 @@
 //! The register tile is up to eight rows of x by three vectors of outputs, six by two where there are 16 registers. A step loads the
 //! vectors of weights, broadcasts one word of each row and issues a multiply-add for every pair: 24 of them for eleven loads, or 12 for
 //! eight, so the multipliers are the limit. Sums stay in registers along all inputs; nothing is reduced across lanes. The same tile serves floats, bf16 and
-//! 8-bit numbers, whose instructions all take a 32-bit word of each operand and add to a 32-bit sum.
+//! 8-bit numbers, whose instructions all take a 32-bit word of each operand and add to a 32-bit sum; where that is faster, two steps of bytes are one.
 //!
 //! A panel of weights stays in the first- or second-level cache while all rows of x pass by. Threads share a product by
 //! panels: each reads its own weights only.

@@ -55,7 +55,7 @@ impl Case {
     fn run(&self, kernel: Kernel, epilogue: Epilogue, crew: &Crew) -> Vec<f32> {
         let mut y = self.before.clone();
         self.operands(kernel, |x, w| {
-            kernel.product(x, w.bounded(), Some(&self.bias), &mut y, epilogue, crew);
+            kernel.product(x, w.bounded(true), Some(&self.bias), &mut y, epilogue, crew);
         });
         y
     }
@@ -268,8 +268,7 @@ fn a_bound_changes_no_bit() {
         let y = |bounded: bool| {
             let mut y = case.before.clone();
             case.operands(kernel, |x, w| {
-                let w = if bounded { w.bounded() } else { w };
-                kernel.product(x, w, None, &mut y, Epilogue::Add, &Crew::alone());
+                kernel.product(x, w.bounded(bounded), None, &mut y, Epilogue::Add, &Crew::alone());
             });
             y
         };
