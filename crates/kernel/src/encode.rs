@@ -13,6 +13,8 @@ use crate::simd::{Level, Op, Simd};
 
 /// Words behind a quantised row: those of its [`Tail`].
 const ROW_TAIL: usize = 4;
+/// Numbers of a smaller range are zeros: its inverse, times the largest number of a row, is still a float.
+const RANGE_LEAST: f32 = 1e-20;
 /// Rows that make a chunk worth a claim.
 const CHUNK_ROWS: usize = 8;
 
@@ -278,7 +280,7 @@ fn quantise<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
     }
     let range = most - least;
     let top = f32::from(S::ROW_MOST);
-    let (scale, inverse) = if range > 0.0 {
+    let (scale, inverse) = if range > RANGE_LEAST {
         (range / top, top / range)
     } else {
         (1.0, 1.0)

@@ -276,6 +276,25 @@ fn a_bound_changes_no_bit() {
     }
 }
 
+/// The number that stands beside its row leaves others to scale that may be as small as floats are.
+#[test]
+fn numbers_too_small_to_scale_are_zeros() {
+    for kernel in kernels() {
+        for small in [f32::from_bits(1), 1e-38, 1e-30] {
+            let mut case = Case::new((Format::Int8, Format::Int8), 1, 40, 48);
+            case.x.fill(small);
+            case.x[17] = -3.0;
+            let y = case.run(kernel, Epilogue::Store, &Crew::alone());
+            let wants = case
+                .w
+                .chunks(40)
+                .zip(&case.bias)
+                .map(|(w, bias)| f64::from(bias - 3.0 * w[17]));
+            check(kernel.isa(), &y, &wants.collect::<Vec<_>>(), 0.02);
+        }
+    }
+}
+
 #[test]
 fn empty_rows_and_flat_rows() {
     for kernel in kernels() {
