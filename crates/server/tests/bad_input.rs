@@ -258,7 +258,7 @@ fn table() -> Vec<Bad> {
             "/v1/embeddings",
             r#"{"input": "a", "model": "gpt"}"#,
             404,
-            "model: no such model is served",
+            "model: no such model is served here, only /",
         ),
         bad(
             "/v1/embeddings",
@@ -363,6 +363,26 @@ fn openai_errors_name_param_and_code() {
         (&error["code"], &error["param"]),
         (&json!("model_not_found"), &json!("model"))
     );
+}
+
+#[test]
+fn a_compressed_body_is_refused_by_its_header() {
+    let server = Server::tiny();
+    let body = r#"{"inputs": "a"}"#;
+    let ask = |encoding: &str| {
+        let mut client = server.connect();
+        let length = body.len();
+        client.write(format!(
+            "POST /embed HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\ncontent-encoding: {encoding}\r\n\r\n{body}"
+        ));
+        client.reply()
+    };
+    let reply = ask("gzip");
+    assert_eq!(reply.status, 415, "{}", reply.text());
+    assert!(reply.text().contains("content-encoding"), "{}", reply.text());
+    assert_eq!(reply.header("accept-encoding"), Some("identity"));
+    assert_eq!(ask("Identity").status, 200);
+    server.assert_empty();
 }
 
 #[test]

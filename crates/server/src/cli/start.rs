@@ -156,7 +156,7 @@ impl StartUp {
                 .map(|labels| labels.entities())
                 .unwrap_or_default(),
             dimensions: info.hidden,
-            names: vec![name.clone(), id.clone()],
+            names: vec![name.as_str().into(), id.as_str().into()],
             prompts: prompts.into_iter().map(|prompt| prompt.name).collect(),
             default_prompt,
             auto_truncate: args.auto_truncate,

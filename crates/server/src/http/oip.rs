@@ -83,9 +83,7 @@ impl<'a> Address<'a> {
 
 /// Checks that it is this model, and the version, where one is named, that there is.
 pub(super) fn check_model(app: &App, name: &str, version: &str) -> Result<(), WireError> {
-    if !app.abilities.names.iter().any(|known| known == name) {
-        return Err(WireError::UnknownModel);
-    }
+    app.abilities.check_model(name.as_bytes())?;
     if !["", MODEL_VERSION].contains(&version) {
         return Err(WireError::UnknownVersion);
     }

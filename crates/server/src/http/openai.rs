@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::problem::{Family, Problem};
 use super::{Reader, Route, json_response};
 use crate::app::App;
-use crate::wire::{Abilities, Read, WireError, classify, openai, rerank};
+use crate::wire::{Abilities, Read, classify, openai, rerank};
 
 const fn route(
     path: &'static str,
@@ -65,8 +65,8 @@ async fn models(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
-    if !app.abilities.names.contains(&name) {
-        return Problem::from(WireError::UnknownModel).into_response(Family::OpenAi);
+    match app.abilities.check_model(name.as_bytes()) {
+        Ok(()) => json_response(&card(&app)),
+        Err(unknown) => Problem::from(unknown).into_response(Family::OpenAi),
     }
-    json_response(&card(&app))
 }

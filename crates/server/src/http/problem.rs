@@ -7,6 +7,7 @@
 //! | 404, 405 | no such route, method or model |
 //! | 408 | the body came too slowly |
 //! | 413 | larger than could ever fit, the limit named |
+//! | 415 | a compressed body |
 //! | 422 | a fault in the body, the field named |
 //! | 424 | the model has no head for the task; a stage failed |
 //! | 429 | no room now: `Retry-After` says when |
@@ -246,6 +247,18 @@ impl Problem {
         }
     }
 
+    /// A body that is compressed: what it takes is known only once it was unpacked.
+    pub fn encoded() -> Self {
+        Problem {
+            field: Some(header::CONTENT_ENCODING.to_string()),
+            ..Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Validation",
+                "header content-encoding: bodies are taken uncompressed only",
+            )
+        }
+    }
+
     /// The body came too slowly.
     pub fn slow_body(read_bytes: usize, timeout: std::time::Duration) -> Self {
         let message = format!(
@@ -311,6 +324,9 @@ impl Problem {
         ) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -320,7 +336,7 @@ impl Problem {
     /// The status code of gRPC. What was refused for now is UNAVAILABLE, which its clients try again.
     pub(super) fn grpc_status(&self) -> Code {
         match self.status.as_u16() {
-            400 | 422 => Code::InvalidArgument,
+            400 | 415 | 422 => Code::InvalidArgument,
             401 => Code::Unauthenticated,
             404 => Code::NotFound,
             405 | 501 => Code::Unimplemented,
@@ -359,7 +375,7 @@ impl From<WireError> for Problem {
                 Some("task_not_supported"),
             ),
             WireError::UnknownVersion => (StatusCode::NOT_FOUND, "NotFound", None),
-            WireError::UnknownModel => (StatusCode::NOT_FOUND, "NotFound", Some("model_not_found")),
+            WireError::UnknownModel { .. } => (StatusCode::NOT_FOUND, "NotFound", Some("model_not_found")),
             _ => (StatusCode::UNPROCESSABLE_ENTITY, "Validation", None),
         };
         let field = error.field().map(str::to_owned);

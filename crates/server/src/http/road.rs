@@ -98,6 +98,10 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn of(app: &App, headers: &HeaderMap) -> Result<Head, Problem> {
+        let is_plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+        if !headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
+            return Err(Problem::encoded());
+        }
         let json_bytes = headers.get(JSON_LENGTH).map(|length| {
             let length = length.to_str().ok().and_then(|length| length.parse().ok());
             length.ok_or(Problem::bad_header(&JSON_LENGTH, "expected a whole number"))

@@ -180,9 +180,9 @@ const HEADERS: [(&str, &str, &str); 6] = [
 ];
 
 /// Every way in which a `POST` may fail.
-const POST_FAILS: [u16; 9] = [400, 401, 404, 408, 413, 422, 424, 429, 503];
+const POST_FAILS: [u16; 10] = [400, 401, 404, 408, 413, 415, 422, 424, 429, 503];
 
-const ERRORS: [(u16, &str); 10] = [
+const ERRORS: [(u16, &str); 11] = [
     (
         400,
         "Nothing to work on, or a body shorter than declared; on OpenAI's routes all faults of a body.",
@@ -192,6 +192,7 @@ const ERRORS: [(u16, &str); 10] = [
     (406, "It comes compressed or not at all."),
     (408, "The body came too slowly."),
     (413, "Larger than could ever fit; the message names the limit."),
+    (415, "A compressed body."),
     (422, "A fault in the body; the message names the field."),
     (424, "The model has no head for the task."),
     (429, "No room now: `Retry-After` says when."),

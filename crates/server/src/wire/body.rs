@@ -247,10 +247,7 @@ impl<'a, 'b> Body<'a, 'b> {
         }
         let span = self.reader.string()?;
         let name = self.reader.bytes(span);
-        match abilities.names.iter().any(|known| known.as_bytes() == name) {
-            true => Ok(()),
-            false => Err(WireError::UnknownModel),
-        }
+        abilities.check_model(name)
     }
 
     pub(super) fn dimensions(

@@ -13,6 +13,7 @@
 //! | HanLP's `/parse` | ignored | [`Abilities::batch_max`] | [`hanlp`] |
 
 use std::fmt;
+use std::sync::Arc;
 
 use plimsoll_engine::{Inputs, JobOptions, PromptId, Span, Tasks};
 
@@ -43,7 +44,7 @@ pub struct Abilities {
     /// Width of an embedding.
     pub dimensions: usize,
     /// Names by which requests may call the model; the first is what answers call it.
-    pub names: Vec<String>,
+    pub names: Vec<Arc<str>>,
     /// Names of the prompts, in the engine's order.
     pub prompts: Vec<String>,
     /// The prompt for requests that name none.
@@ -236,7 +237,10 @@ pub enum WireError {
         offset: usize,
     },
     /// Another model than the one that is served.
-    UnknownModel,
+    UnknownModel {
+        /// What that one is called.
+        served: Arc<str>,
+    },
     /// Another version than the one there is.
     UnknownVersion,
     /// A prompt that the model does not have.
@@ -273,7 +277,7 @@ impl WireError {
             WireError::RawBytes => Some("inputs"),
             WireError::UnknownVersion => Some("model_version"),
             WireError::NotServed { field, .. } => Some(field),
-            WireError::UnknownModel => Some("model"),
+            WireError::UnknownModel { .. } => Some("model"),
             WireError::UnknownPrompt => Some("prompt_name"),
             WireError::Dimensions { .. } => Some("dimensions"),
         }
@@ -309,7 +313,9 @@ impl fmt::Display for WireError {
             WireError::UnknownVersion => {
                 write!(f, "model_version: there is version {} alone", oip::MODEL_VERSION)
             }
-            WireError::UnknownModel => f.write_str("model: no such model is served"),
+            WireError::UnknownModel { served } => {
+                write!(f, "model: no such model is served here, only {served}")
+            }
             WireError::UnknownPrompt => f.write_str("prompt_name: the model has no such prompt"),
             WireError::Dimensions { dimensions_max } => {
                 write!(
@@ -324,6 +330,15 @@ impl fmt::Display for WireError {
 impl std::error::Error for WireError {}
 
 impl Abilities {
+    /// Checks that a request means the model that is served.
+    pub fn check_model(&self, name: &[u8]) -> Result<(), WireError> {
+        if self.names.iter().any(|known| known.as_bytes() == name) {
+            return Ok(());
+        }
+        let served = Arc::clone(&self.names[0]);
+        Err(WireError::UnknownModel { served })
+    }
+
     /// What goes in front of texts that are classified: a head beside an encoder learnt from what that one reads, texts behind its prompt.
     fn class_prompt(&self) -> Option<PromptId> {
         self.default_prompt.filter(|_| self.embeds_first)

@@ -78,10 +78,8 @@ impl<'a> Parts<'a> {
         while let Some(field) = message.next()? {
             match field {
                 Field::Bytes(1, name) => {
-                    is_named = abilities.names.iter().any(|known| known.as_bytes() == name.bytes);
-                    if !is_named {
-                        return Err(WireError::UnknownModel);
-                    }
+                    abilities.check_model(name.bytes)?;
+                    is_named = true;
                 }
                 Field::Bytes(2, version)
                     if !["", MODEL_VERSION].map(str::as_bytes).contains(&version.bytes) =>
@@ -114,11 +112,10 @@ impl<'a> Parts<'a> {
             }
         }
         // A message that leaves the name out means the empty one.
-        if is_named {
-            Ok(parts)
-        } else {
-            Err(WireError::UnknownModel)
+        if !is_named {
+            abilities.check_model(b"")?;
         }
+        Ok(parts)
     }
 
     fn add_output(
