@@ -38,6 +38,7 @@ def arguments():
     parser.add_argument("--batch-tokens", type=int, default=trainer.Plan.batch_tokens)
     parser.add_argument("--rate", type=float, default=trainer.Plan.rate, help="of the encoder")
     parser.add_argument("--heads-rate", type=float, default=trainer.Plan.heads_rate)
+    parser.add_argument("--pairs-weight", type=float, default=trainer.Plan.pairs_weight, help="of the order of similarities, beside the other losses")
     parser.add_argument("--decay-share", type=float, default=trainer.Plan.decay_share, help="of the run, at its end, in which the rates fall")
     parser.add_argument("--frozen-layers", type=int, default=0, help="lowest layers that do not learn: a faster step")
     parser.add_argument("--helpers", type=int, default=0, help="further processes, which train the same weights and share the tests")

@@ -8,6 +8,7 @@ import torch
 from . import SEED, corpora, say, tokens, write_atomically
 from .batches import by_length
 from .model import embedding, load_teacher
+from .precision import products
 
 SHARD_TEXTS = 512
 BATCH_TOKENS = 4096
@@ -53,10 +54,10 @@ def _path(folder, shard, what):
     return folder / f"{shard:04}.{what}.npy"
 
 
-def answers(encoder, ids, precision=torch.bfloat16):
-    """(vectors [texts, hidden] of length 1, hidden states of each text), by products in bfloat16 or f32."""
+def answers(encoder, ids, dtype=None):
+    """(vectors [texts, hidden] of length 1, hidden states of each text), by products in `dtype`, or in the fastest."""
     vectors, hidden = [None] * len(ids), [None] * len(ids)
-    with torch.inference_mode(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
+    with torch.inference_mode(), products(dtype):
         for batch in by_length([len(row) for row in ids], BATCH_TOKENS, SEED):
             states = encoder(torch.tensor([ids[i] for i in batch])).float()
             for i, vector, rows in zip(batch, embedding(states).numpy(), states.numpy()):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from . import SEED, items, packed, paths, renamed, say, write_atomically
 from .model import embedding, new_student
 from .order import Order
+from .precision import products
 from .similarities import Similarities
 
 # Apart enough that two processes of a run never come upon the same order.
@@ -56,7 +57,7 @@ def rate_at(plan, step, left):
 
 def losses(student, batch, similarities):
     """(name -> loss of the answers known in this batch, each a mean; loss of the labels of each labelled text)."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with products():
         hidden = student(batch.ids)
         entity_logits = student.entity_logits(hidden)
         sentiment_logits = student.sentiment_logits(hidden)
