@@ -41,7 +41,7 @@ fn tune(model: &TinyModel, csv: &str, args: &[&str]) -> Output {
         "words",
         "--label-column",
         "kind",
-        "--out",
+        "--output",
         &head,
     ];
     Command::new(env!("CARGO_BIN_EXE_plimsoll"))

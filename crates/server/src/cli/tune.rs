@@ -29,7 +29,13 @@ pub struct TuneArgs {
     #[arg(long, env = "PLIMSOLL_LABEL_COLUMN", default_value = "label")]
     label_column: String,
     /// Directory for the head; `plimsoll serve --head` reads it.
-    #[arg(long, env = "PLIMSOLL_OUT", default_value = "head")]
+    #[arg(
+        long = "output",
+        short,
+        alias = "out",
+        env = "PLIMSOLL_OUT",
+        default_value = "head"
+    )]
     out: PathBuf,
     /// Directory of a model; without it, the one inside the binary.
     #[arg(long, env)]

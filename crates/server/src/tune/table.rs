@@ -201,14 +201,16 @@ fn column(headers: &csv::StringRecord, wanted: &str) -> Result<usize, TableError
     headers
         .iter()
         .position(|name| name.trim() == wanted)
-        .ok_or_else(|| TableError::NoColumn {
-            wanted: wanted.to_owned(),
-            found: headers
-                .iter()
-                .map(|name| format!("{:?}", name.chars().take(QUOTED_CHARS).collect::<String>()))
-                .take(20)
-                .collect::<Vec<_>>()
-                .join(", "),
+        .ok_or_else(|| {
+            let quoted = |name: &str| format!("{:?}", name.chars().take(QUOTED_CHARS).collect::<String>());
+            let found: Vec<String> = headers.iter().map(quoted).take(20).collect();
+            TableError::NoColumn {
+                wanted: wanted.to_owned(),
+                found: match found.is_empty() {
+                    true => "none".to_owned(),
+                    false => found.join(", "),
+                },
+            }
         })
 }
 
@@ -256,6 +258,7 @@ mod tests {
             "a,label\nx,neg\n",
             "no column \"text\"; the header has \"a\", \"label\"",
         );
+        says("", "no column \"text\"; the header has none");
         says(
             &rows("\"x\ny\",pos\n,pos\n"),
             "row 12 (line 14): column \"text\" is empty",
