@@ -118,9 +118,14 @@ impl Settings {
 }
 
 impl App {
+    /// Tells probes that no more traffic should come; what comes all the same is served.
+    pub fn take_leave(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
     /// Stops taking requests; those inside go on.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.take_leave();
         self.engine.drain();
     }
 

@@ -543,6 +543,26 @@ fn any_content_type_is_json() {
 }
 
 #[test]
+fn keys_are_asked_for_where_a_connection_is_kept_for_probes() {
+    let settings = plimsoll::app::Settings {
+        api_key: Some("s3cret".into()),
+        ..Default::default()
+    };
+    let net = plimsoll::net::NetSettings {
+        connections_max: 1,
+        evict_after: std::time::Duration::from_secs(3600),
+        ..Default::default()
+    };
+    let model = TinyModel::new("bert");
+    let server = Server::with(&["--model-id", model.path()], settings, net, None);
+    let mut first = server.connect();
+    first.write("GET /health HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(first.reply().status, 200);
+    assert_eq!(server.get("/info").status, 401);
+    assert_eq!(server.get("/metrics").status, 200, "scrapers have no key");
+}
+
+#[test]
 fn keys_are_asked_for() {
     let model = TinyModel::new("bert");
     let settings = plimsoll::app::Settings {

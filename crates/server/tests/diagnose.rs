@@ -24,7 +24,6 @@ use plimsoll::workers::{Workers, recorder};
 use plimsoll_engine::{Ask, JobOptions, Nanos, Probe, Stage, Tasks};
 use plimsoll_memory::CountingAllocator;
 use socket2::{Domain, Socket, Type};
-use tokio::sync::oneshot;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -45,7 +44,7 @@ struct Patient {
     app: Arc<App>,
     address: SocketAddr,
     debug: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<tokio::sync::mpsc::Sender<()>>,
     server: Option<JoinHandle<()>>,
     calm: Arc<AtomicBool>,
     traffic: Vec<JoinHandle<()>>,
@@ -68,7 +67,7 @@ impl Patient {
             .expect("the server starts");
         let app = Arc::clone(&started.app);
         let debug = debug::start(Arc::clone(&app), ([127, 0, 0, 1], 0).into()).expect("a free port");
-        let (stop, stopped) = oneshot::channel::<()>();
+        let (stop, stops) = tokio::sync::mpsc::channel(1);
         let (tell, told) = std::sync::mpsc::channel();
         let server = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -86,9 +85,7 @@ impl Patient {
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 let app = started.app;
                 let _workers = Workers::start(&app.engine, started.workers, recorder(&app)).unwrap();
-                serve(app, listener, net, async { drop(stopped.await) })
-                    .await
-                    .unwrap();
+                serve(app, listener, net, stops).await.unwrap();
             })
         });
         Patient {

@@ -373,6 +373,20 @@ fn a_drain_finishes_what_is_inside() {
 }
 
 #[test]
+fn before_a_drain_newcomers_are_served_and_probes_told() {
+    let net = NetSettings {
+        drain_delay: Duration::from_secs(3600),
+        ..NetSettings::default()
+    };
+    let server = Server::with(&[], Settings::default(), net, None);
+    server.ask_to_stop();
+    until("the server takes leave", || server.app.is_draining());
+    assert_eq!(server.get("/health").status, 503);
+    assert_eq!(server.post("/embed", r#"{"inputs": "a"}"#).status, 200);
+    assert!(server.stop(), "who asks again does not wait");
+}
+
+#[test]
 fn many_large_answers_at_once() {
     let server = embedded(Settings::default(), NetSettings::default());
     let body = large();

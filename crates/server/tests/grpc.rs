@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use common::{Server, TinyModel};
 use http::{HeaderMap, Request};
@@ -376,6 +378,43 @@ fn health_and_metadata_answer() {
     assert_eq!(reflected.status, 0, "{}", reflected.message);
     let text = String::from_utf8_lossy(&reflected.body).into_owned();
     assert!(text.contains("inference.GRPCInferenceService") && text.contains("grpc.health.v1.Health"));
+}
+
+#[test]
+fn probes_are_answered_while_all_connections_are_in_use() {
+    let model = TinyModel::new("bert-q4-heads");
+    let net = NetSettings {
+        connections_max: 1,
+        evict_after: Duration::from_secs(3600),
+        ..NetSettings::default()
+    };
+    let flags = ["--model-id", model.path(), "--served-model-name", "tiny"];
+    let server = Server::with(&flags, Settings::default(), net, None);
+    let mut first = server.connect();
+    first.write("GET /health HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(first.reply().status, 200);
+    for path in [
+        "/grpc.health.v1.Health/Check",
+        "/inference.GRPCInferenceService/ServerReady",
+    ] {
+        let reply = call(&server, path, &[]);
+        assert_eq!(
+            (reply.status, &*reply.body),
+            (0, &[0, 0, 0, 0, 2, 8, 1][..]),
+            "{path}"
+        );
+    }
+    let body = request(&[field(5, input("text", 1, &["a"]))]);
+    let refused = call(&server, INFER, &body);
+    assert_eq!(refused.status, 14, "{}", refused.message);
+    assert!(
+        refused.message.contains("all connections are in use"),
+        "{}",
+        refused.message
+    );
+    let mut head = server.connect();
+    head.write("HEAD /health HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(head.reply().status, 200);
 }
 
 #[test]

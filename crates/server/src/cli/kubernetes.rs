@@ -21,14 +21,23 @@ const MEASURE_TIME: Duration = Duration::from_millis(500);
 #[derive(Args, Clone, Debug)]
 pub(super) struct LoadArgs {
     /// Requests a second that all replicas together must serve.
-    #[arg(long, env, requires = "kubernetes")]
+    #[arg(long, env, requires = "kubernetes", value_parser = rate)]
     target_rps: Option<f64>,
     /// Tokens of a usual request, all its texts together.
     #[arg(long, env, default_value_t = const { NonZeroUsize::new(64).unwrap() })]
     tokens_per_request: NonZeroUsize,
     /// Tokens a second that one replica reads; without it, measured here, now.
-    #[arg(long, env)]
+    #[arg(long, env, value_parser = rate)]
     tokens_per_second: Option<f64>,
+}
+
+/// The most of anything a second.
+const RATE_MAX: f64 = 1e12;
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok();
+    rate.filter(|rate| *rate > 0.0 && *rate <= RATE_MAX)
+        .ok_or_else(|| format!("expected a number above 0 and up to {RATE_MAX:e}"))
 }
 
 /// The values of the chart.

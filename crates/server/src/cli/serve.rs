@@ -11,6 +11,7 @@ use plimsoll_engine::{BillLine, Layers, Tasks};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::start::{RUNTIME_STACK_BYTES, RUNTIME_THREADS};
 use super::telemetry::{TelemetryArgs, TelemetryError};
@@ -107,6 +108,9 @@ pub struct NetArgs {
     /// Bytes asked of the kernel for each direction of a connection; by default 32 KiB, 16 KiB where the memory limit is below 256 MiB.
     #[arg(long, env)]
     socket_buffer_bytes: Option<usize>,
+    /// Seconds from SIGTERM until no more connections are taken; a second SIGTERM ends them. Meanwhile /health says 503 and all else is served: as long as your balancer takes to notice.
+    #[arg(long, env, default_value_t = 0)]
+    drain_delay_seconds: u32,
     #[command(flatten)]
     pub(super) telemetry: TelemetryArgs,
 }
@@ -118,6 +122,7 @@ impl NetArgs {
                 ..SMALL_LIMIT_BYTES => SMALL_SOCKET_BUFFER_BYTES,
                 _ => NetSettings::default().socket_buffer_bytes,
             }),
+            drain_delay: Duration::from_secs(self.drain_delay_seconds.into()),
             ..NetSettings::default()
         };
         // Below the least limit of any model there is nothing to share out.
@@ -251,7 +256,7 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
         });
         let scrapes = scrapes.transpose()?;
         let local = listener.local_addr()?;
-        let stop = stop_signal()?;
+        let stops = stop_signals()?;
         let threads = Workers::start(&app.engine, workers, workers::recorder(&app))?;
         (0..workers).for_each(|_| app.metrics.worker_started());
         if let Some(address) = args.net.debug_listen {
@@ -275,7 +280,7 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
             Format::Json => log.say(Severity::Info, serving),
         }
         take_short_turns();
-        let finished = net::serve(Arc::clone(&app), listener, net, stop).await?;
+        let finished = net::serve(Arc::clone(&app), listener, net, stops).await?;
         drop(threads);
         if let Some(exporter) = exporter {
             exporter.finish().await;
@@ -328,14 +333,21 @@ async fn rotate_on_signal(app: Arc<App>, mut hangup: Signal) {
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+/// Each SIGTERM and SIGINT.
+fn stop_signals() -> std::io::Result<mpsc::Receiver<()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    let (sender, stops) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if sender.send(()).await.is_err() {
+                return;
+            }
         }
-    })
+    });
+    Ok(stops)
 }

@@ -39,19 +39,23 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
         .cloned();
     let id = id.unwrap_or_else(|| next_id(app.metrics.started_unix_s()));
     let watch = Watch::begin(&app, &request, &id);
-    let path = request.uri().path();
-    let is_open = OPEN.contains(&path) || page::is_file(request.method(), path);
-    let mut response = if is_open || is_allowed(&app, request.headers()) {
-        next.run(request).await
-    } else {
-        app.metrics.failed("Unauthorized");
-        Problem::unauthorized().into_response(Family::of(path))
-    };
+    let mut response = check_key(State(app), request, next).await;
     response.headers_mut().insert(REQUEST_ID, id);
     match watch {
         Some(watch) => watch.follow(response),
         None => response,
     }
+}
+
+/// Checks the key alone.
+pub async fn check_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_open = OPEN.contains(&path) || page::is_file(request.method(), path);
+    if is_open || is_allowed(&app, request.headers()) {
+        return next.run(request).await;
+    }
+    app.metrics.failed("Unauthorized");
+    Problem::unauthorized().into_response(Family::of(path))
 }
 
 fn is_allowed(app: &App, headers: &HeaderMap) -> bool {

@@ -101,14 +101,26 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// What a connection gets when all places for connections are taken: health, metrics and diagnosis answer, all else is told to come again.
 pub fn reserve_router(app: Arc<App>) -> Router {
+    let probes = grpc::probes(&app);
+    scraped(app, probes)
+}
+
+/// What the listener for scrapers serves.
+pub fn scrape_router(app: Arc<App>) -> Router {
+    scraped(app, Router::new())
+}
+
+fn scraped(app: Arc<App>, others: Router<Arc<App>>) -> Router {
     own::pages()
         .merge(oip::health())
+        .merge(others)
         .fallback(|State(app): State<Arc<App>>, uri: Uri| async move {
             app.metrics
                 .connections_refused
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             Problem::no_connection().into_response(Family::of(uri.path()))
         })
+        .layer(from_fn_with_state(Arc::clone(&app), guard::check_key))
         .with_state(app)
 }
 

@@ -35,6 +35,8 @@ pub struct NetSettings {
     pub read_idle: Duration,
     /// In this time a client must take [`WRITE_PROGRESS_BYTES`] of what waits for it, or all of it.
     pub write_stall: Duration,
+    /// From the signal to end until no more connections are taken: balancers go by probes, and notice after a while.
+    pub drain_delay: Duration,
     /// How long a drain waits for those inside.
     pub drain_timeout: Duration,
 }
@@ -49,6 +51,7 @@ impl Default for NetSettings {
             header_timeout: Duration::from_secs(30),
             read_idle: Duration::from_secs(75),
             write_stall: Duration::from_secs(10),
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(25),
         }
     }

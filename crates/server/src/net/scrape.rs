@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::place::Roster;
 use super::{NetSettings, connection};
 use crate::app::App;
-use crate::http::reserve_router;
+use crate::http::scrape_router;
 
 /// Connections at the same time; more wait in the kernel.
 pub const SCRAPERS_MAX: usize = 4;
@@ -27,7 +27,7 @@ pub async fn scrape(app: Arc<App>, listener: TcpListener, settings: NetSettings)
     let (_never, draining) = watch::channel(false);
     let mut builder = connection::builder(&settings);
     builder.http1().keep_alive(false);
-    let (builder, router) = (Arc::new(builder), reserve_router(app));
+    let (builder, router) = (Arc::new(builder), scrape_router(app));
     let places = Arc::new(Semaphore::new(SCRAPERS_MAX));
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         let Ok((tcp, _)) = listener.accept().await else {

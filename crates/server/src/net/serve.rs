@@ -15,7 +15,7 @@ use plimsoll_engine::Nanos;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use super::place::Roster;
@@ -50,9 +50,11 @@ const NO_DESCRIPTOR_WAIT: Duration = Duration::from_millis(20);
 const EVICTION_WAIT: Duration = Duration::from_millis(50);
 /// On a reserved connection the headers come within this time.
 const RESERVED_HEADER_TIMEOUT: Duration = Duration::from_millis(500);
+/// One of HTTP/2 does not end with its answer; it is closed after this time.
+const RESERVED_HTTP2_TIME: Duration = Duration::from_secs(1);
 
-/// Serves until `stop`, then takes no more connections and lets those inside finish, at most [`NetSettings::drain_timeout`] long. Returns whether all of them
-/// did. Until `stop` it blocks its thread, which does nothing else: a connection that is refused never meets the runtime, whose threads would wake for it.
+/// Serves until the first of `stops` and [`NetSettings::drain_delay`] longer, or until the second; probes are told 503 meanwhile. Then it takes no more connections and lets those inside finish, at
+/// most [`NetSettings::drain_timeout`] long. Returns whether all of them did. Until then it blocks its thread, which does nothing else: a connection that is refused never meets the runtime, whose threads would wake for it.
 ///
 /// # Errors
 /// When the system has no descriptors for a pipe.
@@ -60,15 +62,19 @@ pub async fn serve(
     app: Arc<App>,
     listener: TcpListener,
     settings: NetSettings,
-    stop: impl Future<Output = ()> + Send + 'static,
+    mut stops: mpsc::Receiver<()>,
 ) -> io::Result<bool> {
     let (drain, draining) = watch::channel(false);
     let house = Arc::new(House::new(Arc::clone(&app), settings, draining));
     let governor = tokio::spawn(governor::run(Arc::clone(&app)));
     let page = tokio::spawn(page::run(Arc::clone(&app)));
     let (stopped, stopping) = io::pipe()?;
+    let leaving = Arc::clone(&app);
     tokio::spawn(async move {
-        stop.await;
+        stops.recv().await;
+        leaving.take_leave();
+        // Who asks twice means now.
+        let _ = timeout(settings.drain_delay, stops.recv()).await;
         drop(stopping);
     });
     house.receive_until(&listener, &stopped);
@@ -88,6 +94,8 @@ struct House {
     settings: NetSettings,
     places: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
+    /// Of the reserved places, those that HTTP/2 may have.
+    reserved_http2: Arc<Semaphore>,
     handed: Arc<Semaphore>,
     roster: Arc<Roster>,
     full: Arc<Builder<TokioExecutor>>,
@@ -109,6 +117,7 @@ impl House {
             settings,
             places: Arc::new(Semaphore::new(settings.connections_max)),
             reserved: Arc::new(Semaphore::new(settings.connections_reserved)),
+            reserved_http2: Arc::new(Semaphore::new(settings.connections_reserved / 2)),
             handed: Arc::new(Semaphore::new(HANDED_MAX)),
             roster: Arc::new(Roster::new()),
             full: Arc::new(connection::builder(&settings)),
@@ -175,14 +184,28 @@ impl House {
                 Ok(reserved) => self.hand_over(tcp, |house, tcp| house.serve_reserved(tcp, reserved)),
                 Err(_) => self.refuse(&tcp, now),
             },
-            Some(Heard::Other) => match Arc::clone(&self.handed).try_acquire_owned() {
+            Some(heard) => match Arc::clone(&self.handed).try_acquire_owned() {
                 Ok(placeless) if self.roster.evict(self.settings.evict_after) => {
                     self.hand_over(tcp, |house, tcp| house.take_place(tcp, placeless));
                 }
+                _ if heard == Heard::Http2 => self.receive_http2(tcp, now),
                 _ => self.refuse(&tcp, now),
             },
         }
         None
+    }
+
+    /// Gives a connection of HTTP/2 a reserved place for a while: what it asks for is known only once it has one.
+    fn receive_http2(self: &Arc<Self>, tcp: std::net::TcpStream, now: Nanos) {
+        let share = Arc::clone(&self.reserved_http2).try_acquire_owned();
+        match (share, Arc::clone(&self.reserved).try_acquire_owned()) {
+            (Ok(share), Ok(reserved)) => self.hand_over(tcp, |house, tcp| async move {
+                // Answered or not, its time is over.
+                let _ = timeout(RESERVED_HTTP2_TIME, house.serve_reserved(tcp, reserved)).await;
+                drop(share);
+            }),
+            _ => self.refuse(&tcp, now),
+        }
     }
 
     /// The same for one whose time to speak is over.

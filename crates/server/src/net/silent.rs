@@ -2,7 +2,8 @@
 //!
 //! Ten thousand clients that say nothing would otherwise close each other's connections in turn and hold the places kept for probes, and an orchestrator
 //! whose probe is turned away kills a server that is well. So a newcomer first has to speak: a probe (`GET /health`, `GET /metrics`, `GET /info`) gets a
-//! reserved place, any other request may take the place of a connection that waits for nothing. Those who have not spoken yet stand in a line of
+//! reserved place, any other request may take the place of a connection that waits for nothing. HTTP/2 does not say in its first bytes whether it is gRPC's probe:
+//! where it can take no place, half of the reserved ones are for it, for a second each. Those who have not spoken yet stand in a line of
 //! bounded length. Where it is full, the oldest of the address that has the most in it makes room: a probe speaks at once, but a machine that is busy may keep it
 //! from speaking while hundreds come, and those seldom come from as many places.
 
@@ -13,12 +14,15 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvFlags, recv};
 
 /// What begins a probe.
-const PROBES: [&[u8]; 4] = [
+const PROBES: [&[u8]; 5] = [
     b"GET /health ",
+    b"HEAD /health ",
     b"GET /metrics ",
     b"GET /info ",
     b"GET /v2/health/",
 ];
+/// What begins HTTP/2.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
 /// So much of what a connection says is looked at.
 const START_BYTES: usize = 16;
 /// Connections that have not spoken.
@@ -31,6 +35,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) enum Heard {
     /// It is a probe.
     Probe,
+    /// HTTP/2: a probe of gRPC, or anything.
+    Http2,
     /// Something else.
     Other,
     /// It is gone.
@@ -51,6 +57,7 @@ impl Heard {
         match start {
             [] => Heard::Nothing,
             start if PROBES.iter().any(|probe| start.starts_with(probe)) => Heard::Probe,
+            HTTP2 => Heard::Http2,
             _ => Heard::Other,
         }
     }
@@ -154,6 +161,8 @@ mod tests {
     fn a_probe_is_known_by_its_first_line() {
         assert_eq!(Heard::of(b"GET /health HTTP"), Heard::Probe);
         assert_eq!(Heard::of(b"GET /healthy HTT"), Heard::Other);
+        assert_eq!(Heard::of(b"HEAD /health HTT"), Heard::Probe);
+        assert_eq!(Heard::of(b"PRI * HTTP/2.0\r\n"), Heard::Http2);
         assert_eq!(Heard::of(b""), Heard::Nothing);
     }
 }

@@ -17,7 +17,7 @@ use plimsoll::net::{NetSettings, listen, serve};
 use plimsoll::workers::{Workers, recorder};
 use plimsoll_engine::Probe;
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 /// How long a client of a test waits for the server; reached only when something hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,7 +81,7 @@ impl Drop for TinyModel {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) app: Arc<App>,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<bool>>,
 }
 
@@ -106,7 +106,7 @@ impl Server {
         let started =
             StartUp::with_probe(&flags(model_flags), settings, None, probe).expect("the server starts");
         let app = Arc::clone(&started.app);
-        let (stop, stopped) = oneshot::channel();
+        let (stop, stops) = mpsc::channel(1);
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -119,9 +119,7 @@ impl Server {
                 tell.send(listener.local_addr().unwrap()).unwrap();
                 let app = started.app;
                 let _workers = Workers::start(&app.engine, started.workers, recorder(&app)).unwrap();
-                serve(app, listener, net, async { drop(stopped.await) })
-                    .await
-                    .unwrap()
+                serve(app, listener, net, stops).await.unwrap()
             })
         });
         Server {
@@ -149,6 +147,12 @@ impl Server {
     /// Tells the server to stop; whether all requests finished.
     pub(crate) fn stop(mut self) -> bool {
         self.end().expect("the server ran")
+    }
+
+    /// Asks the server once to stop.
+    pub(crate) fn ask_to_stop(&self) {
+        let stop = self.stop.as_ref().expect("it was not told yet");
+        stop.blocking_send(()).expect("the server runs");
     }
 
     /// Begins the drain without waiting for its end.

@@ -34,7 +34,9 @@ use crate::app::App;
 pub use infer::INFER;
 
 /// Small calls at a time.
-const CALLS_MAX: usize = 16;
+const CALLS_MAX: usize = 12;
+/// The same on connections that are kept for probes.
+const PROBES_MAX: usize = 4;
 /// The longest message of a small call.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// All messages of a small call: reflection takes many.
@@ -45,15 +47,26 @@ const CALL_TIME_MAX: Duration = Duration::from_secs(10);
 const CALL_BYTES: usize = 32 * 1024;
 
 /// The most that small calls take, all together.
-pub const CALLS_BYTES: usize = CALLS_MAX * CALL_BYTES;
+pub const CALLS_BYTES: usize = (CALLS_MAX + PROBES_MAX) * CALL_BYTES;
 
 /// All methods.
 pub fn routes(app: &Arc<App>) -> Router<Arc<App>> {
-    let calls = Arc::new(Semaphore::new(CALLS_MAX));
-    let small = services::routes(app).layer(from_fn(move |request, next| {
-        small_call(Arc::clone(&calls), request, next)
-    }));
-    Router::new().route(INFER.path, post(infer::infer)).merge(small)
+    Router::new()
+        .route(INFER.path, post(infer::infer))
+        .merge(bounded(services::routes(app), CALLS_MAX))
+}
+
+/// What asks whether the server is well.
+pub fn probes(app: &Arc<App>) -> Router<Arc<App>> {
+    bounded(services::probes(app), PROBES_MAX)
+}
+
+/// Small calls, at most so many at a time.
+fn bounded(calls: Router<Arc<App>>, calls_max: usize) -> Router<Arc<App>> {
+    let places = Arc::new(Semaphore::new(calls_max));
+    calls.layer(from_fn(move |request, next| {
+        small_call(Arc::clone(&places), request, next)
+    }))
 }
 
 /// Holds a small call within its bounds.

@@ -57,6 +57,20 @@ pub(super) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         )
 }
 
+/// Those that ask whether the server is well, and none else.
+pub(super) fn probes(app: &Arc<App>) -> Router<Arc<App>> {
+    let inference = GrpcInferenceServiceServer::new(Calls(Arc::clone(app)));
+    let inference = inference.max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let health = HealthServer::new(Calls(Arc::clone(app)));
+    Router::new()
+        .route_service("/inference.GRPCInferenceService/ServerLive", inference.clone())
+        .route_service("/inference.GRPCInferenceService/ServerReady", inference)
+        .route_service(
+            "/grpc.health.v1.Health/Check",
+            health.max_decoding_message_size(MESSAGE_BYTES_MAX),
+        )
+}
+
 struct Calls(Arc<App>);
 
 impl Calls {
