@@ -25,6 +25,7 @@ use crate::queue::Queue;
 use crate::request::{Ask, JobOptions, PromptId, SessionId, Tasks};
 use crate::ticket::{Admission, Job, Ticket};
 use crate::trace::{Step, Trace};
+use crate::work::TOKEN_BYTES;
 use crate::work::{Features, Labels, Progress, Times, Tokens, Work};
 use crate::worker::Worker;
 
@@ -440,6 +441,25 @@ impl Engine {
             });
         }
         Ok(())
+    }
+
+    /// Has `work` hold what it may come to need now that its body was read. That is less than its length told, as a rule; where inputs share a text it may be more.
+    pub(crate) fn settle_debit(&self, work: &mut Work) -> Result<(), Refusal> {
+        let needed_bytes = work.bytes_worst(self);
+        if needed_bytes <= work.held.bytes() {
+            work.held.shrink_to(needed_bytes);
+            return Ok(());
+        }
+        self.check_size(work.body.len(), needed_bytes)?;
+        let (tokens, tokens_max) = (work.tokens_worst(self), self.pools.tokens.len_max() / TOKEN_BYTES);
+        if tokens > tokens_max {
+            return Err(Refusal::TooLarge {
+                body_bytes: work.body.len(),
+                needed_bytes,
+                available_bytes: needed_bytes - (tokens - tokens_max) * TOKEN_BYTES,
+            });
+        }
+        self.gate.grow(&mut work.held, needed_bytes)
     }
 
     pub(crate) fn new_work(

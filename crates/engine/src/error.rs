@@ -103,6 +103,9 @@ pub enum JobError {
         /// When trying again makes sense, from the measured drain rate.
         retry_after_ms: u64,
     },
+    /// Its body told of more than its length had: texts that several inputs share.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// A text is longer than the model reads and cutting was not asked for.
     #[error("input {index} has {tokens} tokens; the model reads at most {tokens_max}")]
     TooManyTokens {

@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use plimsoll_memory::{Ledger, Owner};
+use plimsoll_memory::{Debit, Ledger, Owner};
 
 use crate::clock::{Clock, Nanos};
 use crate::error::{Refusal, Shortage};
@@ -311,6 +311,20 @@ impl Gate {
         Poll::Pending
     }
 
+    /// Grows what a request inside holds to `bytes`, if a newcomer could have as many.
+    pub(crate) fn grow(self: &Arc<Self>, held: &mut Held, bytes: usize) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let Some(debit) = self.debit(&state, bytes) else {
+            let reason = self.short_of_bytes(&mut state, bytes);
+            return Err(self.overloaded(&state, reason, bytes));
+        };
+        state.observe(&self.ledger, now);
+        drop(state);
+        *held = Held::new(debit, Arc::clone(self));
+        Ok(())
+    }
+
     /// Leaves the line.
     pub(crate) fn give_up(&self, id: u64) {
         let mut state = self.lock();
@@ -344,16 +358,22 @@ impl Gate {
                 waiting_max: self.waiting_max,
             }
         } else {
-            Shortage::Bytes {
-                needed_bytes,
-                free_bytes: self.room(state, needed_bytes),
-                level: state.level.level(),
-            }
+            self.short_of_bytes(state, needed_bytes)
         };
-        if matches!(reason, Shortage::Bytes { .. }) {
-            let smallest = state.turned_away_bytes.unwrap_or(needed_bytes);
-            state.turned_away_bytes = Some(smallest.min(needed_bytes));
+        self.overloaded(state, reason, needed_bytes)
+    }
+
+    fn short_of_bytes(&self, state: &mut State, needed_bytes: usize) -> Shortage {
+        let smallest = state.turned_away_bytes.unwrap_or(needed_bytes);
+        state.turned_away_bytes = Some(smallest.min(needed_bytes));
+        Shortage::Bytes {
+            needed_bytes,
+            free_bytes: self.room(state, needed_bytes),
+            level: state.level.level(),
         }
+    }
+
+    fn overloaded(&self, state: &State, reason: Shortage, needed_bytes: usize) -> Refusal {
         Refusal::Overloaded {
             reason,
             retry_after_ms: self.retry_ms(state, needed_bytes),
@@ -394,16 +414,7 @@ impl Gate {
 
     fn grant(self: &Arc<Self>, state: &mut State, bytes: usize, now: Nanos) -> Option<Grant> {
         let berth = *state.free_berths.last()?;
-        if bytes > self.room(state, bytes) {
-            return None;
-        }
-        let owner = if self.door().is_small(bytes) { SMALL } else { LARGE };
-        // All debits of requests are made under this lock, so between the question and the debit their bytes only come back.
-        let debit = self.ledger.try_debit(owner, bytes).or_else(|short| {
-            self.take_from_caches(short.requested_bytes - short.available_bytes);
-            self.ledger.try_debit(owner, bytes)
-        });
-        let debit = debit.ok()?;
+        let debit = self.debit(state, bytes)?;
         if self.requests_bytes() == bytes {
             state.bytes.begin(now);
         }
@@ -416,6 +427,20 @@ impl Gate {
             held: Held::new(debit, Arc::clone(self)),
             berth,
         })
+    }
+
+    /// Bytes for a request, as far as the door lets them go.
+    fn debit(&self, state: &State, bytes: usize) -> Option<Debit> {
+        if bytes > self.room(state, bytes) {
+            return None;
+        }
+        let owner = if self.door().is_small(bytes) { SMALL } else { LARGE };
+        // All debits of requests are made under this lock, so between the question and the debit their bytes only come back.
+        let debit = self.ledger.try_debit(owner, bytes).or_else(|short| {
+            self.take_from_caches(short.requested_bytes - short.available_bytes);
+            self.ledger.try_debit(owner, bytes)
+        });
+        debit.ok()
     }
 
     fn take_from_caches(&self, mut bytes: usize) {

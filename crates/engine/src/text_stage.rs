@@ -97,6 +97,8 @@ fn tokenize(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Result<(), 
         if input.is_cached() {
             continue;
         }
+        // Many inputs may share one long text.
+        work.in_time(engine.now())?;
         let encoded = match input.kind() {
             Kind::Ids => place_ids(engine, work, &input, index, used)?,
             Kind::Text | Kind::Pair => encode(engine, work, &input, index, used, scratch)?,

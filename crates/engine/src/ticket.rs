@@ -272,9 +272,10 @@ impl Ticket {
         let engine = Arc::clone(&self.place.engine);
         let granted_bytes = slots.held.bytes();
         let mut work = engine.new_work(slots.body, slots.inputs, slots.ids, slots.held, options, deadline);
-        let worst_bytes = work.bytes_worst(&engine);
-        work.held.shrink_to(worst_bytes);
-        let known = text_stage::run_at_once(&engine, &mut work);
+        let known = match engine.settle_debit(&mut work) {
+            Ok(()) => text_stage::run_at_once(&engine, &mut work),
+            Err(refusal) => Some(Err(refusal.into())),
+        };
         work.in_turn = known.is_none().then(|| engine.gate().job(granted_bytes));
         let mut cell = engine.berths().lock(self.place.id);
         cell.receiving_bytes = 0;

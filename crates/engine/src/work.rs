@@ -5,6 +5,7 @@ use plimsoll_memory::{Lease, Pins, Pod, cast, cast_mut};
 
 use crate::clock::Nanos;
 use crate::engine::Engine;
+use crate::error::JobError;
 use crate::gate::{Held, InTurn};
 use crate::inputs::{Input, InputTable};
 use crate::need::{Known, need};
@@ -295,6 +296,20 @@ impl Features {
 }
 
 impl Work {
+    /// Whether there is time left for it.
+    ///
+    /// # Errors
+    /// [`JobError::Deadline`] when there is none.
+    pub(crate) fn in_time(&self, now: Nanos) -> Result<(), JobError> {
+        let deadline = self.times.deadline;
+        if now < deadline {
+            return Ok(());
+        }
+        Err(JobError::Deadline {
+            deadline_ms: deadline.since(self.times.submitted) / 1_000_000,
+        })
+    }
+
     /// The text of a span of the body.
     ///
     /// # Panics
@@ -327,6 +342,11 @@ impl Work {
             known.ids += input.ids();
         }
         known
+    }
+
+    /// Tokens at worst.
+    pub(crate) fn tokens_worst(&self, engine: &Engine) -> usize {
+        need(engine.limits(), engine.rates(), self.options.tasks, self.known()).tokens
     }
 
     /// Bytes that it may still come to need, those that it holds included: what stays debited once its body was read.

@@ -130,7 +130,7 @@ impl Worker {
         };
         work.times.text_begun = engine.now();
         engine.begins(self.index, Stage::Text, number);
-        if let Err(late) = in_time(&engine, &work) {
+        if let Err(late) = work.in_time(engine.now()) {
             return put_back(&engine, job, work, Some(Err(late)));
         }
         // The work moves into the closure: should the stage panic, unwinding drops it there, and its slots are discarded.
@@ -267,7 +267,7 @@ impl Worker {
         let Some(work) = &mut cell.work else {
             return lines.ready.remove(job);
         };
-        if let Err(late) = in_time(engine, work) {
+        if let Err(late) = work.in_time(engine.now()) {
             cell.finish(Err(late));
             return lines.ready.remove(job);
         }
@@ -388,16 +388,6 @@ fn fail(engine: &Engine, job: u32, stage: Stage) {
 fn fail_in_line(engine: &Engine, job: u32) {
     engine.berths().lock(job).busy += 1;
     fail(engine, job, Stage::Batch);
-}
-
-fn in_time(engine: &Engine, work: &Work) -> Result<(), JobError> {
-    let times = &work.times;
-    if engine.now() < times.deadline {
-        return Ok(());
-    }
-    Err(JobError::Deadline {
-        deadline_ms: times.deadline.since(times.submitted) / 1_000_000,
-    })
 }
 
 /// Labels become entity spans, text by text.

@@ -71,6 +71,42 @@ fn a_ranking_agrees_with_rerank_and_is_cut_to_the_best() {
 }
 
 #[test]
+fn a_query_is_held_as_often_as_it_is_read() {
+    let server = reranker();
+    let ask = |query: String, documents: usize| {
+        let body = json!({"query": query, "documents": vec!["a"; documents]});
+        server.post("/v1/rerank", body.to_string())
+    };
+    // A body of 2 kB whose pairs have 32 tokens each, the most that this model reads: more than any text of its length.
+    let reply = ask("a ".repeat(200), 300);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(reply.json()["results"].as_array().unwrap().len(), 300);
+    // Read with each of the documents, it is more work than a body of this length may ask for.
+    let reply = ask("a ".repeat(50_000), 1_000);
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    let message = reply.json()["error"]["message"].to_string();
+    assert!(
+        message.contains("query: ") && message.contains("100001000 bytes in all; the limit is 16777216"),
+        "{message}"
+    );
+    server.assert_empty();
+}
+
+#[test]
+fn one_of_two_texts_may_be_empty() {
+    let server = reranker();
+    let ranked = post(&server, "/rerank", json!({"query": "a b", "texts": ["a", ""]}));
+    assert_eq!(ranked.as_array().unwrap().len(), 2);
+    let judged = post(&server, "/predict", json!({"inputs": ["a", ""]}));
+    assert!(judged[0]["score"].is_number(), "{judged}");
+    for inputs in [json!(["", ""]), json!([""]), json!("")] {
+        let (status, error) = refused(&server, "/predict", json!({"inputs": inputs}));
+        assert_eq!((status, error.as_str()), (400, Some("`inputs` cannot be empty")));
+    }
+    server.assert_empty();
+}
+
+#[test]
 fn what_the_model_has_no_head_for_is_said_by_name() {
     let server = Server::tiny();
     let (status, error) = refused(&server, "/v1/rerank", json!({"query": "a", "documents": ["a"]}));

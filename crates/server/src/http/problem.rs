@@ -415,6 +415,9 @@ impl From<BodyTooLong> for Problem {
 
 impl From<JobError> for Problem {
     fn from(error: JobError) -> Self {
+        if let JobError::Refused(refusal) = error {
+            return refusal.into();
+        }
         if let JobError::Returned {
             held_bytes,
             retry_after_ms,

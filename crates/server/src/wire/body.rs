@@ -5,6 +5,9 @@ use plimsoll_engine::{Inputs, Overflow, PromptId};
 use super::{Abilities, WireError};
 use crate::json::{ErrorKind, JsonError, Kind, Mark, Reader, Span};
 
+/// Bytes of all pairs of a query and a text: a query is tokenised again with each text, so that a short body may ask for much work.
+pub(super) const PAIRED_BYTES_MAX: usize = 16 << 20;
+
 /// A body on its way into the engine's inputs.
 pub(super) struct Body<'a, 'b> {
     pub(super) reader: Reader<'a>,
@@ -93,6 +96,39 @@ impl<'a, 'b> Body<'a, 'b> {
             return Err(WireError::Empty { field: self.field });
         }
         Ok(engine_span(span))
+    }
+
+    /// A text that may be empty, as one of two may be.
+    pub(super) fn half(&mut self) -> Result<plimsoll_engine::Span, WireError> {
+        Ok(engine_span(self.reader.string()?))
+    }
+
+    /// Pairs the query at a mark with each text of the array at another, whose items `text` reads.
+    pub(super) fn push_pairs(
+        &mut self,
+        query: Mark,
+        texts: Mark,
+        mut text: impl FnMut(&mut Self) -> Result<plimsoll_engine::Span, WireError>,
+    ) -> Result<(), WireError> {
+        let field = std::mem::replace(&mut self.field, "query");
+        self.reader.go_to(query);
+        let query = self.text()?;
+        self.field = field;
+        self.reader.go_to(texts);
+        self.reader.begin_array()?;
+        if !self.reader.next_item()? {
+            return Err(WireError::Empty { field });
+        }
+        let mut bytes = 0;
+        self.push_each(|body| {
+            let text = text(body)?;
+            bytes += query.len as usize + text.len as usize;
+            body.push(query, Some(text))
+        })?;
+        if bytes > PAIRED_BYTES_MAX {
+            return Err(WireError::Paired { bytes });
+        }
+        Ok(())
     }
 
     pub(super) fn push(

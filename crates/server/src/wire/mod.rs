@@ -229,6 +229,11 @@ pub enum WireError {
         /// What is wrong with it.
         fault: Fault,
     },
+    /// A query, read again with each of many texts, makes more text than one request may have.
+    Paired {
+        /// Bytes of all pairs.
+        bytes: usize,
+    },
     /// Tensors that are sent raw take more or fewer bytes than there are, or are more or fewer than the inputs.
     RawBytes,
     /// It is not the protobuf message that the method takes.
@@ -274,6 +279,7 @@ impl WireError {
             WireError::Empty { field } | WireError::TooMany { field, .. } => Some(field),
             WireError::CannotDo { .. } | WireError::Message { .. } => None,
             WireError::Tensor { field, .. } => Some(field),
+            WireError::Paired { .. } => Some("query"),
             WireError::RawBytes => Some("inputs"),
             WireError::UnknownVersion => Some("model_version"),
             WireError::NotServed { field, .. } => Some(field),
@@ -304,6 +310,11 @@ impl fmt::Display for WireError {
             }
             WireError::NotServed { field, instead } => write!(f, "{field}: not served here; {instead}"),
             WireError::Tensor { field, place, fault } => write!(f, "{field}[{place}]: {}", fault.text()),
+            WireError::Paired { bytes } => write!(
+                f,
+                "query: it is read with each text, {bytes} bytes in all; the limit is {}",
+                body::PAIRED_BYTES_MAX
+            ),
             WireError::RawBytes => {
                 f.write_str("inputs: the raw bytes of the tensors are not those that the request declares")
             }

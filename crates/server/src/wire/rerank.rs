@@ -29,19 +29,7 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
         },
         return_documents: body.flag(return_documents, false)?,
     };
-    body.reader.go_to(query);
-    body.field = "query";
-    let query = body.text()?;
-    body.field = "documents";
-    body.reader.go_to(documents);
-    body.reader.begin_array()?;
-    if !body.reader.next_item()? {
-        return Err(WireError::Empty { field: "documents" });
-    }
-    body.push_each(|body| {
-        let document = document(body)?;
-        body.push(query, Some(document))
-    })?;
+    body.push_pairs(query, documents, document)?;
     let options = JobOptions {
         overflow: overflow(abilities.auto_truncate, false),
         ..JobOptions::new(Tasks::CLASSES)
@@ -52,13 +40,13 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
 /// `"a"` or `{"text": "a"}`.
 fn document(body: &mut Body<'_, '_>) -> Result<plimsoll_engine::Span, WireError> {
     if body.reader.peek()? != Kind::Object {
-        return body.text();
+        return body.half();
     }
     let [text] = body.reader.fields(["text"], Unknown::Ignore)?;
     let text = body.must(text, "text")?;
     let after = body.reader.mark();
     body.reader.go_to(text);
-    let text = body.text()?;
+    let text = body.half()?;
     body.reader.go_to(after);
     Ok(text)
 }

@@ -161,11 +161,17 @@ fn one_sequence(body: &mut Body<'_, '_>) -> Result<(), WireError> {
 
 /// The one or two strings of an array whose first item comes next.
 fn text_or_pair(body: &mut Body<'_, '_>) -> Result<(), WireError> {
-    let first = body.text()?;
+    let first = body.half()?;
     if !body.reader.next_item()? {
-        return body.push(first, None);
+        return match first.len {
+            0 => Err(WireError::Empty { field: body.field }),
+            _ => body.push(first, None),
+        };
     }
-    let second = body.text()?;
+    let second = body.half()?;
+    if first.len == 0 && second.len == 0 {
+        return Err(WireError::Empty { field: body.field });
+    }
     if body.reader.next_item()? {
         let found = body.reader.peek()?;
         return Err(body.reader.unexpected("at most two strings", found).into());
@@ -204,19 +210,7 @@ pub fn rerank(
         return_text: body.flag(return_text, false)?,
     };
     let overflow = cutting(&mut body, truncate, direction, abilities)?;
-    body.reader.go_to(query);
-    body.field = "query";
-    let query = body.text()?;
-    body.field = "texts";
-    body.reader.go_to(texts);
-    body.reader.begin_array()?;
-    if !body.reader.next_item()? {
-        return Err(WireError::Empty { field: "texts" });
-    }
-    body.push_each(|body| {
-        let text = body.text()?;
-        body.push(query, Some(text))
-    })?;
+    body.push_pairs(query, texts, Body::half)?;
     let options = JobOptions {
         overflow,
         ..JobOptions::new(Tasks::CLASSES)
