@@ -313,3 +313,57 @@ fn a_process_beyond_its_line_has_a_smaller_budget() {
     rig.engine.weigh(0);
     assert_eq!(rig.engine.ledger().limit_bytes(), limit);
 }
+
+/// A request of 36 bytes: the tokens of as many texts as it may have room in one page, those of pairs that share a text do not.
+const SHORT: Ask = Ask {
+    tasks: Tasks::CLASSES,
+    body_bytes: Some(36),
+    inputs_max: None,
+};
+
+/// As many pairs of one long text and one short one as such a request may have.
+fn shared(rig: &Rig) -> Ticket {
+    let mut ticket = now_or_never(rig.engine.admit(SHORT)).unwrap();
+    ticket.push(&[b'a'; 36]).unwrap();
+    let [first, second] = [(0, 35), (35, 1)].map(|(start, len)| Span { start, len });
+    let pairs = ticket.parse(|_, inputs| {
+        while inputs.push_pair(first, second).is_ok() {}
+        Ok::<usize, ()>(inputs.len())
+    });
+    assert_eq!(pairs, Ok(19));
+    let deadline = rig.engine.now().after(Nanos::from_ms(1000));
+    rig.engine
+        .submit(ticket, JobOptions::new(Tasks::CLASSES), deadline)
+}
+
+#[test]
+fn what_inputs_share_is_debited_as_often_as_it_is_read() {
+    let mut rig = rig();
+    let before = now_or_never(rig.engine.admit(SHORT)).unwrap().held_bytes();
+    let job = submit(&rig, shared(&rig));
+    assert!(rig.engine.requests_bytes() > before);
+    rig.work();
+    drop(now_or_never(job).unwrap());
+    rig.assert_all_back();
+}
+
+#[test]
+fn what_inputs_share_is_refused_where_there_are_no_bytes_for_it() {
+    let rig = tight();
+    let ticket = shared(&rig);
+    let others = fill(&rig);
+    let refused = now_or_never(submit(&rig, ticket));
+    assert!(
+        matches!(
+            refused,
+            Err(JobError::Refused(Refusal::Overloaded {
+                reason: Shortage::Bytes { .. },
+                ..
+            }))
+        ),
+        "{:?}",
+        refused.err()
+    );
+    drop(others);
+    rig.assert_all_back();
+}
