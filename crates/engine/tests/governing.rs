@@ -331,6 +331,10 @@ fn shared(rig: &Rig) -> Ticket {
         Ok::<usize, ()>(inputs.len())
     });
     assert_eq!(pairs, Ok(19));
+    ticket
+}
+
+fn submit(rig: &Rig, ticket: Ticket) -> Job {
     let deadline = rig.engine.now().after(Nanos::from_ms(1000));
     rig.engine
         .submit(ticket, JobOptions::new(Tasks::CLASSES), deadline)
