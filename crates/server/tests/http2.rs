@@ -167,6 +167,29 @@ fn a_client_that_opens_no_window_is_closed() {
 }
 
 #[test]
+fn a_client_that_opens_a_window_of_a_byte_is_closed() {
+    let net = NetSettings {
+        write_stall: Duration::from_millis(100),
+        header_timeout: Duration::from_secs(600),
+        ..NetSettings::default()
+    };
+    let server = Server::with(&[], Settings::default(), net, None);
+    for (path, body) in [("/embed", r#"{"inputs": "a"}"#), ("/metrics", "")] {
+        let mut connection = Connection::with_settings(&server, &[0, 4, 0, 0, 0, 1]);
+        for stream in [1, 3, 5, 7] {
+            match body {
+                "" => connection.get(stream, path),
+                body => connection.post(stream, path, body),
+            }
+        }
+        connection.rest();
+    }
+    // Nothing that they left is still held.
+    server.assert_empty();
+    assert_eq!(server.get("/metrics").status, 200);
+}
+
+#[test]
 fn a_drain_does_not_wait_for_clients_that_say_nothing() {
     let net = NetSettings {
         write_stall: Duration::from_millis(100),

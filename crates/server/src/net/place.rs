@@ -3,8 +3,9 @@
 //! A connection that waits for a request holds its place for nothing: an idle keep-alive one, or one whose client sends its headers a byte at a time. When all
 //! places are taken, the one that has waited longest is closed for the newcomer. A connection with a request under way is never closed for another.
 //!
-//! A client of HTTP/2 that opens no window for its answer takes nothing and lets nothing be written, so that the socket knows of no stall. It shows in the
-//! answer's body: a piece of it was handed over and the next is not asked for. Such a connection is closed as well.
+//! A client of HTTP/2 that opens no window for its answer, or one byte of it, takes nothing and lets nothing be written, so that the socket knows of no stall. It shows
+//! in the answer's pieces: one was handed over, and neither is the next asked for nor does the transport let go of it. Such a connection is closed as well.
+//! Until the last piece is let go of, a request is under way.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -40,11 +41,22 @@ pub(super) struct Connection {
     answers: Mutex<Vec<Arc<Taking>>>,
 }
 
-/// How far a client is with one answer: when it was handed the last piece, in milliseconds, or [`SERVERS_TURN`].
-struct Taking(AtomicU64);
+/// How far a client is with one answer.
+struct Taking(Mutex<Progress>);
+
+struct Progress {
+    /// When it was handed a piece or took one, in milliseconds, or [`SERVERS_TURN`].
+    since_ms: u64,
+    /// Pieces that the transport holds.
+    pieces: usize,
+    /// The server has not the next piece yet.
+    waits: bool,
+}
 
 /// The server has not given the next piece.
 const SERVERS_TURN: u64 = u64::MAX;
+/// The longest piece that is handed over at once, so that a client which takes a long answer slowly is seen to take it.
+const PIECE_BYTES_MAX: usize = 16 * 1024;
 
 impl Roster {
     pub(super) fn new() -> Self {
@@ -97,7 +109,7 @@ impl Connection {
     /// Since when the client has left the next piece of an answer, [`SERVERS_TURN`] where it is for the server to give it.
     fn oldest_piece_ms(&self) -> u64 {
         let pieces = self.answers();
-        let since_ms = pieces.iter().map(|taking| taking.0.load(SeqCst));
+        let since_ms = pieces.iter().map(|taking| taking.lock().since_ms);
         since_ms.min().unwrap_or(SERVERS_TURN)
     }
 
@@ -211,25 +223,92 @@ impl Drop for Busy {
     }
 }
 
-/// A body that ends its request's being under way, and that knows whether its client takes it.
-struct Counted {
-    body: Body,
+impl Taking {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// An answer under way, until its body and all its pieces are gone.
+struct Answering {
     busy: Busy,
     taking: Arc<Taking>,
 }
 
-impl Counted {
-    fn new(body: Body, busy: Busy) -> Self {
-        let taking = Arc::new(Taking(AtomicU64::new(millis(busy.0.began))));
-        busy.0.answers().push(Arc::clone(&taking));
-        Counted { body, busy, taking }
+impl Answering {
+    fn now_ms(&self) -> u64 {
+        millis(self.busy.0.began)
     }
 }
 
-impl Drop for Counted {
+impl Drop for Answering {
     fn drop(&mut self) {
         let mut answers = self.busy.0.answers();
         answers.retain(|taking| !Arc::ptr_eq(taking, &self.taking));
+    }
+}
+
+/// A piece in the transport's hands.
+struct Piece {
+    bytes: Bytes,
+    answering: Arc<Answering>,
+}
+
+impl Piece {
+    fn new(bytes: Bytes, answering: &Arc<Answering>) -> Piece {
+        let answering = Arc::clone(answering);
+        let mut progress = answering.taking.lock();
+        progress.pieces += 1;
+        (progress.waits, progress.since_ms) = (false, answering.now_ms());
+        drop(progress);
+        Piece { bytes, answering }
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let mut progress = self.answering.taking.lock();
+        progress.pieces -= 1;
+        progress.since_ms = match progress.pieces == 0 && progress.waits {
+            true => SERVERS_TURN,
+            false => self.answering.now_ms(),
+        };
+    }
+}
+
+/// A body whose request is under way until the transport has let go of all of it, and that knows whether its client takes it.
+struct Counted {
+    body: Body,
+    /// What is left of a long frame.
+    rest: Bytes,
+    answering: Arc<Answering>,
+}
+
+impl Counted {
+    fn new(body: Body, busy: Busy) -> Self {
+        let taking = Arc::new(Taking(Mutex::new(Progress {
+            since_ms: millis(busy.0.began),
+            pieces: 0,
+            waits: false,
+        })));
+        busy.0.answers().push(Arc::clone(&taking));
+        Counted {
+            body,
+            rest: Bytes::new(),
+            answering: Arc::new(Answering { busy, taking }),
+        }
+    }
+
+    /// The next piece of a frame's data.
+    fn piece(&mut self, mut data: Bytes) -> Frame<Bytes> {
+        self.rest = data.split_off(data.len().min(PIECE_BYTES_MAX));
+        Frame::data(Bytes::from_owner(Piece::new(data, &self.answering)))
     }
 }
 
@@ -241,20 +320,35 @@ impl http_body::Body for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            return Poll::Ready(Some(Ok(self.piece(rest))));
+        }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let since_ms = match polled {
-            Poll::Pending => SERVERS_TURN,
-            Poll::Ready(_) => millis(self.busy.0.began),
-        };
-        self.taking.0.store(since_ms, SeqCst);
+        if let Poll::Ready(Some(Ok(frame))) = polled {
+            let frame = frame.into_data().map(|data| self.piece(data));
+            return Poll::Ready(Some(Ok(frame.unwrap_or_else(|trailers| trailers))));
+        }
+        let mut progress = self.answering.taking.lock();
+        progress.waits = polled.is_pending();
+        if progress.waits && progress.pieces == 0 {
+            progress.since_ms = SERVERS_TURN;
+        }
+        drop(progress);
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (inner, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + rest);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }
