@@ -303,8 +303,12 @@ impl Modules {
                 "Normalize" => modules.normalize = true,
                 "Pooling" => {
                     let path = Path::new(&module.path);
-                    if !path.components().all(|part| matches!(part, Component::Normal(_))) {
-                        let reason = format!("the path {} leaves the directory", short(&module.path));
+                    let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
+                    if !is_below || module.path.is_empty() {
+                        let reason = format!(
+                            "the path {:?} is not one below the directory",
+                            short(&module.path)
+                        );
                         return Err(LoadError::Config { file: FILE, reason });
                     }
                     modules.pooling_path = Some(module.path);

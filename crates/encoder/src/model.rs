@@ -67,13 +67,13 @@ impl Model {
     pub fn load_dir_as(path: &Path, format: Option<Format>) -> Result<Model, LoadError> {
         let config = read(path, "config.json")?;
         let modules = read_optional(path, "modules.json")?;
-        let pooling_path = match &modules {
-            Some(json) => Modules::parse(json)?.pooling_path,
-            None => Some("1_Pooling".into()),
-        };
-        let pooling = match pooling_path {
-            Some(directory) => read_optional(path, &format!("{directory}/config.json"))?,
-            None => None,
+        let pooling = match &modules {
+            // A module that is named must be there: any other pooling gives other vectors.
+            Some(json) => match Modules::parse(json)?.pooling_path {
+                Some(directory) => Some(read(path, &format!("{directory}/config.json"))?),
+                None => None,
+            },
+            None => read_optional(path, "1_Pooling/config.json")?,
         };
         let sentence_bert = read_optional(path, "sentence_bert_config.json")?;
         Model::from_parts(ModelFiles {

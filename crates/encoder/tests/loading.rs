@@ -162,10 +162,15 @@ fn sentence_transformers_modules() {
     copy.write("modules.json", &modules(&module("Pooling", "../elsewhere")));
     assert_eq!(
         copy.error(),
-        "modules.json: the path ../elsewhere leaves the directory"
+        "modules.json: the path \"../elsewhere\" is not one below the directory"
     );
 
     copy.write("modules.json", &modules(&module("Pooling", "my_pooling")));
+    assert!(
+        copy.error().starts_with("my_pooling/config.json: No such file"),
+        "{}",
+        copy.error()
+    );
     for (pooling, message) in [
         (
             r#"{"pooling_mode_weightedmean_tokens":true}"#,

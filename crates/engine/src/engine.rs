@@ -47,6 +47,8 @@ pub struct Engine {
     text_scratch_bytes: usize,
     window_overlap_tokens: usize,
     specials: Specials,
+    /// Whether the model has every type that the tokenizer gives; else all tokens are of the first.
+    reads_types: bool,
     prompts: Vec<(Prompt, Vec<u32>)>,
     space_marker: Option<u32>,
     pools: Pools,
@@ -107,9 +109,9 @@ impl Engine {
     /// system refuses the reservation.
     pub fn new(config: EngineConfig, model: Model, tokenizer: Tokenizer) -> Result<Arc<Engine>, StartError> {
         let info = model.info();
-        if tokenizer.vocab_size() > info.vocab_size {
+        if tokenizer.id_end() > info.vocab_size {
             return Err(StartError::VocabMismatch {
-                tokenizer: tokenizer.vocab_size(),
+                tokenizer: tokenizer.id_end(),
                 model: info.vocab_size,
             });
         }
@@ -153,7 +155,9 @@ impl Engine {
         if let Some(cache) = &cache {
             gate.register(Arc::new(cache.clone()));
         }
-        let specials = find_specials(&tokenizer);
+        let [lead, tail] = tokenizer.specials_around();
+        let specials = Specials { lead, tail };
+        let reads_types = usize::from(tokenizer.type_max()) < info.type_vocab_size;
         let space_marker = tokenizer.token_to_id(SPACE_MARKER);
         let prompts = config
             .prompts
@@ -183,6 +187,7 @@ impl Engine {
             segmenter,
             can,
             specials,
+            reads_types,
             prompts,
             space_marker,
             pools,
@@ -356,6 +361,10 @@ impl Engine {
 
     pub(crate) fn segmenter(&self) -> &Segmenter {
         &self.segmenter
+    }
+
+    pub(crate) fn reads_types(&self) -> bool {
+        self.reads_types
     }
 
     pub(crate) fn specials(&self) -> &Specials {
@@ -550,7 +559,8 @@ fn rates_of(model: &Model) -> Rates {
     }
 }
 
-fn encode_small(tokenizer: &Tokenizer, text: &str, add_special_tokens: bool) -> Vec<(u32, bool)> {
+/// The tokens of a prompt.
+fn bare_ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     let capacity = 4 * text.len() + 16;
     let mut scratch = vec![0; tokenizer.scratch_bytes(text.len())];
     let (mut ids, mut starts, mut ends, mut types) = (
@@ -566,7 +576,7 @@ fn encode_small(tokenizer: &Tokenizer, text: &str, add_special_tokens: bool) -> 
         types: &mut types,
     };
     let options = EncodeOptions {
-        add_special_tokens,
+        add_special_tokens: false,
         tokens_max: capacity,
         truncation: Truncation::Right,
         count_all: false,
@@ -574,34 +584,8 @@ fn encode_small(tokenizer: &Tokenizer, text: &str, add_special_tokens: bool) -> 
     let count = tokenizer
         .encode(text, &options, &mut scratch, &mut out)
         .map_or(0, |encoded| encoded.count);
-    ids[..count]
-        .iter()
-        .map(|&id| (id, tokenizer.is_special(id)))
-        .collect()
-}
-
-fn bare_ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
-    encode_small(tokenizer, text, false)
-        .into_iter()
-        .map(|(id, _)| id)
-        .collect()
-}
-
-/// The special tokens before and after a text, seen on one that is certain to make ordinary tokens.
-fn find_specials(tokenizer: &Tokenizer) -> Specials {
-    let tokens = encode_small(tokenizer, "a", true);
-    let lead = tokens.iter().take_while(|(_, special)| *special).count();
-    let tail = tokens
-        .iter()
-        .rev()
-        .take_while(|(_, special)| *special)
-        .count()
-        .min(tokens.len() - lead);
-    let ids = |range: &[(u32, bool)]| range.iter().map(|&(id, _)| id).collect();
-    Specials {
-        lead: ids(&tokens[..lead]),
-        tail: ids(&tokens[tokens.len() - tail..]),
-    }
+    ids.truncate(count);
+    ids
 }
 
 /// An input's token range less its special tokens.

@@ -154,7 +154,7 @@ impl Pass {
         if window.len > window.lead_len + window.prompt_len + window.content_len {
             self.ids.extend_from_slice(&specials.tail);
         }
-        if input.kind() == crate::inputs::Kind::Pair {
+        if input.kind() == crate::inputs::Kind::Pair && engine.reads_types() {
             self.types.extend_from_slice(&work.tokens.types()[content]);
         }
         self.types.resize(self.ids.len(), 0);

@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::{all_tasks, model, now_or_never, rig, rig_with, tokenizer};
+use common::{all_tasks, model, now_or_never, rig, rig_of, rig_with, tokenizer};
 use plimsoll_encoder::{Batch, Hidden, Model};
 use plimsoll_engine::*;
 use plimsoll_memory::Scratch;
-use plimsoll_text::{EncodeOptions, TokenSlots, Truncation};
+use plimsoll_text::{EncodeOptions, TokenSlots, Tokenizer, Truncation};
 
 /// Ids of a text with specials, by the tokenizer alone.
 fn ids(text: &str) -> Vec<u32> {
@@ -251,6 +251,26 @@ fn prompts_ids_pairs_and_dimensions() {
     let pair = rig.answer("a b\tc d", JobOptions::new(Tasks::CLASSES)).unwrap();
     assert_eq!((pair.text(0), pair.second(0)), ("a b", Some("c d")));
     assert_eq!(pair.token_count(0), 7);
+}
+
+#[test]
+fn pairs_of_a_model_with_one_type_are_of_that_type() {
+    // Its tokenizer, which is BERT's, knows two.
+    let mut rig = rig_of(common::load("roberta-sequence"), common::tokenizer(), |_| {});
+    let answer = rig.answer("a b\tc d", JobOptions::new(Tasks::CLASSES)).unwrap();
+    assert!(answer.logits(0).iter().all(|logit| logit.is_finite()));
+}
+
+#[test]
+fn specials_are_known_where_no_text_shows_them() {
+    // No letter has a token, so that all words are the unknown one, which is special.
+    let tokenizer =
+        Tokenizer::from_vocab_txt(b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n\xe4\xba\xac\n", true).unwrap();
+    let mut rig = rig_of(common::model(), tokenizer, |_| {});
+    for (text, tokens) in [("a", 3), ("\u{4eac}", 3), ("a \u{4eac} b", 5)] {
+        let answer = rig.answer(text, JobOptions::new(Tasks::EMBEDDING)).unwrap();
+        assert_eq!(answer.token_count(0), tokens, "{text}");
+    }
 }
 
 #[test]

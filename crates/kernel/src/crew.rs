@@ -134,6 +134,8 @@ impl Crew {
         // SAFETY: no chunk is claimable: either none was ever announced, or the last call claimed all and waited for them.
         unsafe { *self.task.get() = Some(erased) };
         self.finished.store(0, Ordering::Relaxed);
+        // What went wrong before is another's.
+        self.panicked.store(false, Ordering::Relaxed);
         let announced = (chunks as u64) << COUNT_SHIFT;
         self.claims.store(announced, Ordering::Release);
         let mut join = Join {
@@ -364,6 +366,11 @@ mod tests {
             }));
             assert!(ran.is_err());
             assert!(helper.join().is_err());
+            let sum = AtomicUsize::new(0);
+            crew.run(10, &|chunk, _| {
+                sum.fetch_add(chunk, Ordering::Relaxed);
+            });
+            assert_eq!(sum.into_inner(), 45, "the next pass is another's");
         });
     }
 }

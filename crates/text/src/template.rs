@@ -48,6 +48,15 @@ fn malformed(what: &str) -> TokenizerError {
     TokenizerError::Malformed(format!("post_processor {what}"))
 }
 
+impl Piece {
+    fn special_id(&self) -> Option<u32> {
+        match *self {
+            Piece::Special { id, .. } => Some(id),
+            Piece::Text { .. } => None,
+        }
+    }
+}
+
 impl Template {
     pub(crate) fn from_json(processor: &Value) -> Result<Self, TokenizerError> {
         let mut template = Self::default();
@@ -62,6 +71,29 @@ impl Template {
             .iter()
             .filter(|piece| matches!(piece, Piece::Special { .. }))
             .count()
+    }
+
+    /// The special tokens in front of and behind a single text.
+    pub(crate) fn around(&self) -> [Vec<u32>; 2] {
+        let is_text = |piece: &Piece| matches!(piece, Piece::Text { .. });
+        let text = self.single.iter().position(is_text).unwrap_or(self.single.len());
+        let ids = |pieces: &[Piece]| pieces.iter().filter_map(Piece::special_id).collect();
+        [ids(&self.single[..text]), ids(&self.single[text..])]
+    }
+
+    /// The largest id of a special token, where there is one.
+    pub(crate) fn id_max(&self) -> Option<u32> {
+        let pieces = self.single.iter().chain(&self.pair);
+        pieces.filter_map(Piece::special_id).max()
+    }
+
+    /// The largest type of a token.
+    pub(crate) fn type_max(&self) -> u8 {
+        let pieces = self.single.iter().chain(&self.pair);
+        let types = pieces.map(|piece| match *piece {
+            Piece::Text { type_id, .. } | Piece::Special { type_id, .. } => type_id,
+        });
+        types.max().unwrap_or(0)
     }
 
     fn apply(&mut self, processor: &Value, placed: &mut bool) -> Result<(), TokenizerError> {

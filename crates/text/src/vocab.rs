@@ -64,6 +64,11 @@ impl Vocab {
         }
     }
 
+    /// One more than the largest id.
+    pub(crate) fn id_end(&self) -> usize {
+        self.spans.len()
+    }
+
     /// The token of `id`.
     pub(crate) fn token_text(&self, id: u32) -> Option<&str> {
         let &(start, len) = self.spans.get(id as usize)?;

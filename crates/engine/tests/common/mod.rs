@@ -22,7 +22,7 @@ pub(crate) fn character_model() -> Model {
     load("bert-characters")
 }
 
-fn load(name: &str) -> Model {
+pub(crate) fn load(name: &str) -> Model {
     let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/encoder");
     Model::load_dir(&testdata.join(name)).unwrap()
 }

@@ -103,6 +103,14 @@ impl Model {
         }
     }
 
+    fn id_end(&self) -> usize {
+        match self {
+            Model::WordPiece(model) => model.vocab().id_end(),
+            Model::Unigram(model) => model.vocab_size(),
+            Model::Bpe(model) => model.vocab().id_end(),
+        }
+    }
+
     fn scratch_bytes(&self, word_bytes: usize) -> usize {
         match self {
             Model::WordPiece(model) => model.scratch_bytes(word_bytes),
@@ -140,6 +148,23 @@ impl Tokenizer {
     /// How many tokens there are, added ones included.
     pub fn vocab_size(&self) -> usize {
         self.model.vocab_size() + self.added.beyond(|token| self.model.token_to_id(token).is_some())
+    }
+
+    /// One more than the largest id that a text may get: what an embedding table must have rows for. Ids may have gaps.
+    pub fn id_end(&self) -> usize {
+        let added = self.added.iter().map(|(id, _)| id).max();
+        let largest = added.max(self.template.id_max());
+        self.model.id_end().max(largest.map_or(0, |id| id as usize + 1))
+    }
+
+    /// The largest type of a token, in a text or a pair.
+    pub fn type_max(&self) -> u8 {
+        self.template.type_max()
+    }
+
+    /// The special tokens that [`EncodeOptions::add_special_tokens`](crate::EncodeOptions::add_special_tokens) puts in front of and behind one text.
+    pub fn specials_around(&self) -> [Vec<u32>; 2] {
+        self.template.around()
     }
 
     /// Whether a token is special: added by the model, not part of the text.
