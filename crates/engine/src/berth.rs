@@ -93,8 +93,9 @@ impl Cell {
     /// Ends the job: its task learns how.
     pub(crate) fn finish(&mut self, outcome: Result<(), JobError>) {
         if self.outcome.is_none() {
-            if let Some(work) = &mut self.work {
-                work.in_turn = None;
+            let turn = self.work.as_mut().and_then(|work| work.in_turn.take());
+            if let Some(mut turn) = turn {
+                turn.is_done = outcome.is_ok();
             }
             self.outcome = Some(outcome);
             self.wake();

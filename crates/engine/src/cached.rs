@@ -147,7 +147,6 @@ pub(crate) fn look_up(engine: &Engine, work: &mut Work) -> Result<(), JobError> 
         let found = key(engine, work, &input).and_then(|key| cache.find(key, now.0));
         let Some(pin) = found else { continue };
         take_note(&mut input, pin.note());
-        input.cached = 1;
         if work.pins.is_none() {
             let room = engine.pools().pins.lease(inputs);
             let room = room.map_err(|_| JobError::Internal {
@@ -157,6 +156,7 @@ pub(crate) fn look_up(engine: &Engine, work: &mut Work) -> Result<(), JobError> 
         }
         let pins = work.pins.as_mut().expect("they were made above");
         input.vector = pins.push(pin) as u32;
+        input.pin = input.vector + 1;
         work.inputs.set(index, input);
     }
     Ok(())
@@ -186,10 +186,9 @@ pub(crate) fn fill(work: &mut Work) {
         work.pins = Some(pins);
         return;
     }
-    let cached = work.inputs.iter().filter(Input::is_cached);
-    for (number, input) in cached.enumerate() {
+    for input in work.inputs.iter().filter(Input::is_cached) {
         let out = work.features.embedding_mut(input.vector as usize);
-        shorten(pins.vector(number), work.options.normalize, out);
+        shorten(pins.vector(input.pin as usize - 1), work.options.normalize, out);
     }
 }
 

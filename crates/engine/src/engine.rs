@@ -117,10 +117,25 @@ impl Engine {
         }
         let segmenter = Segmenter::embedded();
         let can = tasks_of(&model);
-        let rates = rates_of(&model);
+        let [lead, tail] = tokenizer.specials_around();
+        let specials = Specials { lead, tail };
+        let with_tokens = |prompt: &Prompt| (prompt.clone(), bare_ids(&tokenizer, &prompt.text));
+        let prompts: Vec<_> = config.prompts.iter().map(with_tokens).collect();
+        let prompt_tokens = prompts.iter().map(|(_, tokens)| tokens.len()).max().unwrap_or(0);
+        let rates = Rates {
+            prompt_tokens,
+            ..rates_of(&model)
+        };
         let text_scratch = |bytes: usize| tokenizer.scratch_bytes(bytes).max(segmenter.scratch_bytes(bytes));
         let priced = plan::draw(&config, &model, rates, can, &text_scratch)?;
         let limits = priced.plan.limits;
+        if specials.lead.len() + prompt_tokens + specials.tail.len() >= limits.tokens_max {
+            return Err(StartError::Setting {
+                name: "tokens of a prompt",
+                value: prompt_tokens,
+                reason: "a sequence must hold the prompt, the special tokens and one of the text",
+            });
+        }
         let memory = |error: &dyn std::fmt::Display| StartError::Memory(error.to_string());
         let pools = Pools::new(
             &priced.longest,
@@ -155,15 +170,8 @@ impl Engine {
         if let Some(cache) = &cache {
             gate.register(Arc::new(cache.clone()));
         }
-        let [lead, tail] = tokenizer.specials_around();
-        let specials = Specials { lead, tail };
         let reads_types = usize::from(tokenizer.type_max()) < info.type_vocab_size;
         let space_marker = tokenizer.token_to_id(SPACE_MARKER);
-        let prompts = config
-            .prompts
-            .iter()
-            .map(|prompt| (prompt.clone(), bare_ids(&tokenizer, &prompt.text)))
-            .collect();
         Ok(Arc::new(Engine {
             queue: Queue::new(limits.requests_max, limits.batch_tokens_max),
             crews: plan::crews(config.workers),
@@ -554,6 +562,7 @@ fn rates_of(model: &Model) -> Rates {
     Rates {
         hidden: info.hidden,
         classes: info.sequence_head.as_ref().map_or(0, |head| head.labels.len()),
+        prompt_tokens: 0,
         characters: info.character_labels.is_some(),
         cache: false,
     }

@@ -57,6 +57,9 @@ pub(crate) struct Gate {
     line_max: Option<Nanos>,
 }
 
+/// How often caches are asked for what a request lacks.
+const CACHE_TRIES: usize = 3;
+
 struct State {
     waiting: VecDeque<Waiter>,
     /// From when on it is worth to get in line.
@@ -242,6 +245,7 @@ impl Gate {
         InTurn {
             gate: Arc::clone(self),
             bytes,
+            is_done: false,
         }
     }
 
@@ -311,17 +315,17 @@ impl Gate {
         Poll::Pending
     }
 
-    /// Grows what a request inside holds to `bytes`, if a newcomer could have as many.
+    /// Grows what a request inside holds to `bytes`, if a newcomer could have as many as it lacks.
     pub(crate) fn grow(self: &Arc<Self>, held: &mut Held, bytes: usize) -> Result<(), Refusal> {
         let now = self.clock.now();
         let mut state = self.lock();
-        let Some(debit) = self.debit(&state, bytes) else {
-            let reason = self.short_of_bytes(&mut state, bytes);
-            return Err(self.overloaded(&state, reason, bytes));
+        let more = bytes - held.bytes();
+        let Some(debit) = self.debit(&state, more, self.owner(bytes)) else {
+            let reason = self.short_of_bytes(&mut state, more);
+            return Err(self.overloaded(&state, reason, more));
         };
         state.observe(&self.ledger, now);
-        drop(state);
-        *held = Held::new(debit, Arc::clone(self));
+        held.join(debit);
         Ok(())
     }
 
@@ -414,7 +418,7 @@ impl Gate {
 
     fn grant(self: &Arc<Self>, state: &mut State, bytes: usize, now: Nanos) -> Option<Grant> {
         let berth = *state.free_berths.last()?;
-        let debit = self.debit(state, bytes)?;
+        let debit = self.debit(state, bytes, self.owner(bytes))?;
         if self.requests_bytes() == bytes {
             state.bytes.begin(now);
         }
@@ -429,18 +433,25 @@ impl Gate {
         })
     }
 
+    /// Who owns the bytes of a request of so many.
+    fn owner(&self, bytes: usize) -> Owner {
+        if self.door().is_small(bytes) { SMALL } else { LARGE }
+    }
+
     /// Bytes for a request, as far as the door lets them go.
-    fn debit(&self, state: &State, bytes: usize) -> Option<Debit> {
+    fn debit(&self, state: &State, bytes: usize, owner: Owner) -> Option<Debit> {
         if bytes > self.room(state, bytes) {
             return None;
         }
-        let owner = if self.door().is_small(bytes) { SMALL } else { LARGE };
-        // All debits of requests are made under this lock, so between the question and the debit their bytes only come back.
-        let debit = self.ledger.try_debit(owner, bytes).or_else(|short| {
-            self.take_from_caches(short.requested_bytes - short.available_bytes);
-            self.ledger.try_debit(owner, bytes)
-        });
-        debit.ok()
+        // All debits of requests are made under this lock, so between the question and the debit their bytes only come back; but a cache that was asked for some
+        // may have taken others meanwhile.
+        for _ in 0..CACHE_TRIES {
+            match self.ledger.try_debit(owner, bytes) {
+                Ok(debit) => return Some(debit),
+                Err(short) => self.take_from_caches(short.requested_bytes - short.available_bytes),
+            }
+        }
+        self.ledger.try_debit(owner, bytes).ok()
     }
 
     fn take_from_caches(&self, mut bytes: usize) {

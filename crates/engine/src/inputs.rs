@@ -43,8 +43,8 @@ plimsoll_memory::pod_struct! {
         pub(crate) rows: Span,
         /// Which vector is its: of the feature slot, or, if it is cached and read in place, of the pins.
         pub(crate) vector: u32,
-        /// 1: its vector was found in the cache, so it is not read at all.
-        pub(crate) cached: u32,
+        /// The number of its pin and one more, where its vector was found in the cache, so that it is not read at all; else 0.
+        pub(crate) pin: u32,
     }
 }
 
@@ -84,7 +84,7 @@ impl Input {
 
     /// Whether its vector was found in the cache.
     pub(crate) fn is_cached(&self) -> bool {
-        self.cached != 0
+        self.pin != 0
     }
 }
 

@@ -82,6 +82,13 @@ impl Line {
         Some(job)
     }
 
+    /// Takes the job out that came first.
+    pub(crate) fn next_oldest(&mut self) -> Option<u32> {
+        let job = self.oldest()?;
+        self.remove(job);
+        Some(job)
+    }
+
     /// Takes the shortest job out, if it is no longer than `size_max`.
     pub(crate) fn next_within(&mut self, size_max: usize) -> Option<u32> {
         let Waiting { job, size } = self.least()?;

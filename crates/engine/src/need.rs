@@ -24,6 +24,8 @@ pub(crate) struct Rates {
     pub(crate) hidden: usize,
     /// Scores of the sequence head, 0 without one.
     pub(crate) classes: usize,
+    /// Tokens of the longest prompt.
+    pub(crate) prompt_tokens: usize,
     /// Whether the token head labels the characters inside tokens.
     pub(crate) characters: bool,
     /// Whether a request may pin cached vectors.
@@ -115,7 +117,9 @@ pub(crate) fn need(limits: &Limits, rates: &Rates, tasks: Tasks, known: Known) -
         features += known.inputs * rates.classes;
     }
     if tasks.has(Tasks::TOKEN_EMBEDDINGS) {
-        features += tokens.min(known.inputs * limits.tokens_max) * rates.hidden;
+        // What goes in front of a text has vectors, too.
+        let rows = tokens + known.inputs * rates.prompt_tokens;
+        features += rows.min(known.inputs * limits.tokens_max) * rates.hidden;
     }
     Need {
         body: known.body_bytes,
@@ -171,6 +175,7 @@ mod tests {
     const RATES: Rates = Rates {
         hidden: 384,
         classes: 2,
+        prompt_tokens: 0,
         characters: false,
         cache: true,
     };

@@ -17,10 +17,15 @@ pub(crate) enum Next {
     Nothing,
 }
 
+/// So many passes may go before the oldest text while passes are full without it.
+const PASSES_BEFORE_TEXT: u32 = 8;
+
 /// The lines.
 pub(crate) struct Lines {
     /// Its sizes are bytes of bodies.
     text: Line,
+    /// Passes since the oldest text last had its turn.
+    passes_before_text: u32,
     /// Its sizes are tokens of sequences that wait.
     pub(crate) ready: Line,
 }
@@ -48,6 +53,7 @@ impl Queue {
     pub(crate) fn new(jobs_max: usize, batch_tokens_max: usize) -> Queue {
         let lines = Lines {
             text: Line::new(jobs_max),
+            passes_before_text: 0,
             ready: Line::new(jobs_max),
         };
         Queue {
@@ -103,19 +109,26 @@ impl Queue {
     }
 
     /// Text first while a pass would not be full: reading is quick and lets more texts share the pass. When it would, only texts that one pass can take,
-    /// as no token is shorter than a byte: long ones in front of them shall not keep them from the encoder.
+    /// as no token is shorter than a byte: long ones in front of them shall not keep them from the encoder. But short ones without end shall not keep the oldest
+    /// from being read, either: after some passes it has its turn.
     pub(crate) fn next(&self) -> Next {
         let mut lines = self.lock();
-        let text = match lines.ready.size() < self.batch_tokens_max {
-            true => lines.text.next(),
-            false => lines.text.next_within(self.batch_tokens_max),
+        let is_full = lines.ready.size() >= self.batch_tokens_max;
+        let text = match is_full {
+            false => lines.text.next(),
+            true if lines.passes_before_text >= PASSES_BEFORE_TEXT => lines.text.next_oldest(),
+            true => lines.text.next_within(self.batch_tokens_max),
         };
         if let Some(job) = text {
+            if !is_full || lines.passes_before_text >= PASSES_BEFORE_TEXT {
+                lines.passes_before_text = 0;
+            }
             return Next::Text(job);
         }
         if lines.ready.is_empty() {
             Next::Nothing
         } else {
+            lines.passes_before_text = lines.passes_before_text.saturating_add(1);
             Next::Pass
         }
     }
@@ -139,5 +152,29 @@ impl Queue {
     /// Wakes every worker.
     pub(crate) fn ring(&self) {
         self.bell.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Next, PASSES_BEFORE_TEXT, Queue};
+
+    #[test]
+    fn a_text_that_no_pass_can_take_has_its_turn_among_short_ones() {
+        let queue = Queue::new(8, 512);
+        queue.push_ready(&mut queue.lock(), 0, 512);
+        queue.push_text(1, 600);
+        queue.push_text(2, 700);
+        for job in [1, 2] {
+            // Short ones come without end.
+            queue.push_text(3, 20);
+            assert_eq!(queue.next(), Next::Text(3));
+            for _ in 0..PASSES_BEFORE_TEXT {
+                assert_eq!(queue.next(), Next::Pass);
+            }
+            queue.push_text(3, 20);
+            assert_eq!(queue.next(), Next::Text(job));
+            assert!(queue.remove_text(3));
+        }
     }
 }

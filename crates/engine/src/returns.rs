@@ -77,10 +77,10 @@ fn end(engine: &Engine, Candidate { bytes, berth }: Candidate) -> bool {
     }
     let work = cell.work.take_if(|work| !work.text_taken);
     let ended = work.is_some();
+    // Before its task is told, which gives the place up: a newcomer there finds all slots back.
+    drop(work);
     if ended {
         cell.finish(Err(error));
     }
-    drop(cell);
-    drop(work);
     ended
 }

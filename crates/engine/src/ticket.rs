@@ -340,10 +340,17 @@ impl Drop for Job {
         let mut lines = place.engine.queue().lock();
         lines.remove(place.id);
         let mut cell = place.engine.berths().lock(place.id);
-        if cell.busy > 0 {
+        let left = if cell.busy > 0 {
             cell.cancelled = true;
             cell.waker = None;
             place.left_to_worker = true;
-        }
+            None
+        } else {
+            // A worker that has taken the job out of its line, and waits for this lock, must find nothing: the place is another's soon.
+            cell.work.take()
+        };
+        drop(cell);
+        drop(lines);
+        drop(left);
     }
 }

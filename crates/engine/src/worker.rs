@@ -92,9 +92,11 @@ impl Worker {
 
     /// Does the next piece of work, if there is any.
     pub fn turn(&mut self) -> Turn {
+        // Before the look into the lines: what comes after it is then not missed.
+        let arrivals = self.engine.queue().arrivals();
         match self.engine.queue().next() {
             Next::Nothing => {
-                self.help();
+                self.help(arrivals);
                 Turn::Idle
             }
             Next::Text(job) => {
@@ -111,10 +113,9 @@ impl Worker {
         }
     }
 
-    /// Takes part in another worker's pass, if one is under way, until that is over or something comes into a line.
-    fn help(&self) {
+    /// Takes part in another worker's pass, if one is under way, until that is over or something comes into a line that had seen so many `arrivals`.
+    fn help(&self, arrivals: u32) {
         let queue = self.engine.queue();
-        let arrivals = queue.arrivals();
         if let Some(crew) = self.engine.crew_in_need() {
             // A panic in a helper's part reaches the leader, whose pass it is; this worker goes on.
             let _ = catch_unwind(AssertUnwindSafe(|| {

@@ -219,6 +219,22 @@ impl Debit {
         }
     }
 
+    /// Takes another debit of the same ledger in; all of it is that one's owner's then.
+    ///
+    /// # Panics
+    /// When it is another ledger's.
+    pub fn join(&mut self, mut other: Debit) {
+        let book = &*self.ledger.book;
+        assert!(
+            Arc::ptr_eq(&self.ledger.book, &other.ledger.book),
+            "debits of two ledgers"
+        );
+        book.by_owner[self.owner.index()].fetch_sub(self.bytes as u64, Ordering::Relaxed);
+        book.by_owner[other.owner.index()].fetch_add(self.bytes as u64, Ordering::Relaxed);
+        self.owner = other.owner;
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// Moves `bytes` into a debit of their own, to be credited at another time; `None` when this one holds less.
     pub fn split(&mut self, bytes: usize) -> Option<Debit> {
         self.bytes = self.bytes.checked_sub(bytes)?;
@@ -254,6 +270,19 @@ mod tests {
         assert!(ledger.try_debit(B, 10).is_ok());
         assert!(ledger.try_debit(B, usize::MAX).is_err());
         assert_eq!((ledger.in_use(), ledger.high_water_bytes()), (0, 10));
+    }
+
+    #[test]
+    fn joined_debits_are_the_last_ones_owners() {
+        let ledger = Ledger::new(100);
+        let mut debit = ledger.try_debit(A, 30).unwrap();
+        debit.join(ledger.try_debit(B, 20).unwrap());
+        assert_eq!((debit.bytes(), debit.owner()), (50, B));
+        assert_eq!((ledger.in_use_by(A), ledger.in_use_by(B)), (0, 50));
+        debit.join(ledger.try_debit(B, 10).unwrap());
+        assert_eq!(ledger.in_use_by(B), 60);
+        drop(debit);
+        assert_eq!((ledger.in_use(), ledger.in_use_by(B)), (0, 0));
     }
 
     #[test]

@@ -36,6 +36,14 @@ impl Held {
         }
     }
 
+    /// Takes another debit in.
+    pub(super) fn join(&mut self, more: Debit) {
+        match &mut self.debit {
+            Some(debit) => debit.join(more),
+            None => self.debit = Some(more),
+        }
+    }
+
     /// Takes `bytes` of it out as a debit of their own; `None` when it holds less.
     pub(crate) fn split(&mut self, bytes: usize) -> Option<Held> {
         let part = self.debit.as_mut()?.split(bytes)?;
@@ -48,6 +56,8 @@ pub(crate) struct InTurn {
     pub(super) gate: Arc<Gate>,
     /// What the door granted it.
     pub(super) bytes: usize,
+    /// It was done: who went away, or was sent away, says nothing of how fast workers are.
+    pub(crate) is_done: bool,
 }
 
 impl Drop for InTurn {
@@ -55,7 +65,9 @@ impl Drop for InTurn {
         let now = self.gate.clock.now();
         let mut state = self.gate.lock();
         state.backlog.take(self.bytes);
-        state.finished.add(self.bytes, now);
+        if self.is_done {
+            state.finished.add(self.bytes, now);
+        }
     }
 }
 
