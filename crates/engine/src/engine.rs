@@ -13,19 +13,18 @@ use crate::berth::Berths;
 use crate::cached::Keys;
 use crate::clock::{Clock, Nanos};
 use crate::config::{EngineConfig, Limits, Probe, Prompt, Stage};
-use crate::error::{Refusal, StartError};
+use crate::error::StartError;
 use crate::gate::{Gate, GateLimits, Held};
-use crate::govern::{Door, Order};
+use crate::govern::Order;
 use crate::governor::{Governor, Traffic};
 use crate::inputs::{Input, InputTable};
-use crate::need::{Known, Rates, need};
+use crate::need::Rates;
 use crate::plan::{self, Plan};
 use crate::pools::{self, Pools};
 use crate::queue::Queue;
 use crate::request::{Ask, JobOptions, PromptId, SessionId, Tasks};
 use crate::ticket::{Admission, Job, Ticket};
 use crate::trace::{Step, Trace};
-use crate::work::TOKEN_BYTES;
 use crate::work::{Features, Labels, Progress, Times, Tokens, Work};
 use crate::worker::Worker;
 
@@ -430,53 +429,6 @@ impl Engine {
         if let Some(probe) = &self.probe {
             probe(stage);
         }
-    }
-
-    /// Bytes to debit for `tasks` over what is known.
-    pub(crate) fn price(&self, tasks: Tasks, known: Known) -> usize {
-        pools::bytes(
-            &need(self.limits(), &self.rates, tasks, known),
-            self.limits().chunk_bytes,
-        )
-    }
-
-    /// Refuses what could never fit.
-    pub(crate) fn check_size(&self, body_bytes: usize, needed_bytes: usize) -> Result<(), Refusal> {
-        let body_bytes_max = self.limits().body_bytes_max;
-        let available_bytes = Door::new(self.plan.request_slots_bytes, &self.gate.marks()).longest_bytes();
-        if body_bytes > body_bytes_max {
-            return Err(Refusal::BodyTooLarge {
-                body_bytes,
-                body_bytes_max,
-            });
-        }
-        if needed_bytes > available_bytes {
-            return Err(Refusal::TooLarge {
-                body_bytes,
-                needed_bytes,
-                available_bytes,
-            });
-        }
-        Ok(())
-    }
-
-    /// Has `work` hold what it may come to need now that its body was read. That is less than its length told, as a rule; where inputs share a text it may be more.
-    pub(crate) fn settle_debit(&self, work: &mut Work) -> Result<(), Refusal> {
-        let needed_bytes = work.bytes_worst(self);
-        if needed_bytes <= work.held.bytes() {
-            work.held.shrink_to(needed_bytes);
-            return Ok(());
-        }
-        self.check_size(work.body.len(), needed_bytes)?;
-        let (tokens, tokens_max) = (work.tokens_worst(self), self.pools.tokens.len_max() / TOKEN_BYTES);
-        if tokens > tokens_max {
-            return Err(Refusal::TooLarge {
-                body_bytes: work.body.len(),
-                needed_bytes,
-                available_bytes: needed_bytes - (tokens - tokens_max) * TOKEN_BYTES,
-            });
-        }
-        self.gate.grow(&mut work.held, needed_bytes)
     }
 
     pub(crate) fn new_work(

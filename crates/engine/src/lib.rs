@@ -21,6 +21,7 @@ mod cached;
 mod characters;
 mod clock;
 mod config;
+mod debit;
 mod engine;
 mod error;
 mod gate;
