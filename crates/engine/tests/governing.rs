@@ -350,28 +350,3 @@ fn what_inputs_share_is_debited_as_often_as_it_is_read() {
     drop(now_or_never(job).unwrap());
     rig.assert_all_back();
 }
-
-#[test]
-fn what_inputs_share_is_refused_where_there_are_no_bytes_for_it() {
-    let rig = tight();
-    let ticket = shared(&rig);
-    let mut others = fill(&rig);
-    // What small requests alone may use is taken, too.
-    while let Poll::Ready(Ok(other)) = common::poll(&mut rig.engine.admit(SHORT)) {
-        others.push(other);
-    }
-    let refused = now_or_never(submit(&rig, ticket));
-    assert!(
-        matches!(
-            refused,
-            Err(JobError::Refused(Refusal::Overloaded {
-                reason: Shortage::Bytes { .. },
-                ..
-            }))
-        ),
-        "{:?}",
-        refused.err()
-    );
-    drop(others);
-    rig.assert_all_back();
-}

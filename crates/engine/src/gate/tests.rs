@@ -258,3 +258,28 @@ fn after_a_wait_in_vain_nobody_is_kept_waiting_for_a_while() {
     clock.advance(super::VAIN_WAIT);
     in_line(gate.enter(460));
 }
+
+#[test]
+fn what_is_inside_grows_by_what_it_lacks_or_is_told() {
+    let (gate, _clock) = gate(1000, 8, 8);
+    let mut first = inside(gate.enter(300));
+    assert_eq!(gate.grow(&mut first.held, 500), Ok(()));
+    assert_eq!((first.held.bytes(), gate.requests_bytes()), (500, 500));
+    let refused = gate.grow(&mut first.held, 990);
+    assert!(
+        matches!(
+            refused,
+            Err(Refusal::Overloaded {
+                reason: Shortage::Bytes {
+                    needed_bytes: 490,
+                    ..
+                },
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    assert_eq!((first.held.bytes(), gate.requests_bytes()), (500, 500));
+    leave(&gate, first);
+    assert_eq!(gate.requests_bytes(), 0);
+}
