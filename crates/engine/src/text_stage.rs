@@ -227,7 +227,10 @@ fn place_ids(
         0
     };
     let total = content.len() + around;
-    let tokens_max = sequence_max(engine, work, Kind::Ids);
+    let tokens_max = match cut(work) {
+        true => sequence_max(engine, work, Kind::Ids),
+        false => UNCUT,
+    };
     let kept = content.len().min(tokens_max - around);
     let skipped = if work.options.overflow == Overflow::CutLeft {
         content.len() - kept

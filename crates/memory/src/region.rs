@@ -115,6 +115,12 @@ impl Region {
         self.give_back_under(strict_overcommit(), pages)
     }
 
+    /// As [`give_back`](Self::give_back) for one who commits the pages again at once: they stay accessible, and charged where the system counts what it has promised, so
+    /// that this cannot fail.
+    pub(crate) fn empty(&self, pages: Range<usize>) -> usize {
+        self.give_back_under(false, pages)
+    }
+
     fn give_back_under(&self, strict: bool, pages: Range<usize>) -> usize {
         let mut bitmap = self.bitmap();
         let (address, bytes) = self.locate(&pages);

@@ -194,7 +194,7 @@ impl Scratch {
     /// Drops the contents of the pages beyond `bytes`, to be filled with zeros when used next; returns the bytes given back.
     pub fn give_back_beyond(&mut self, bytes: usize) -> Result<usize, CommitError> {
         let pages = bytes.div_ceil(page_bytes()).min(self.region.pages())..self.region.pages();
-        let given = self.region.give_back(pages.clone());
+        let given = self.region.empty(pages.clone());
         // Given-back pages stay usable; committing them again keeps the count true to what may become resident.
         self.region.commit(pages)?;
         Ok(given)

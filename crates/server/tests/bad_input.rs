@@ -241,6 +241,19 @@ fn table() -> Vec<Bad> {
             422,
             "ids[0]: expected a number, found a string",
         ),
+        bad(
+            "/tokenize",
+            r#"{"inputs": "a", "prompt_name": "query"}"#,
+            422,
+            "prompt_name: not served here; write the prompt in front of the text",
+        ),
+        bad(
+            "/similarity",
+            json!({"inputs": {"source_sentence": "a", "sentences": vec!["a"; 33]}}).to_string(),
+            422,
+            "sentences: batch size 33 > maximum allowed batch size 32",
+        ),
+        bad("/v2/models/%FF/infer", "{}", 404, "there is no route"),
         bad("/decode", r#"{"ids": [[]]}"#, 400, "`ids` cannot be empty"),
         bad(
             "/rerank",

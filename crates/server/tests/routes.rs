@@ -285,6 +285,16 @@ fn tokens_go_there_and_back() {
         )
         .json();
     assert!(kept[0].as_str().unwrap().contains("[CLS]"));
+    let long = json!({"ids": vec![ids[1]; 500]}).to_string();
+    let decoded = server.post("/decode", long).json()[0]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        decoded.matches('c').count(),
+        500,
+        "more than a sequence of the model"
+    );
     server.assert_empty();
 }
 

@@ -1,5 +1,7 @@
 //! The answer of `/parse`.
 
+use std::ops::Range;
+
 use plimsoll_engine::{Entity, Tasks};
 
 use super::{Out, Source, pieces};
@@ -39,6 +41,7 @@ async fn words<S: Source>(text: &str, ends: &[u32], out: &mut Out<'_, S>) {
 
 async fn entities<S: Source>(source: &S, index: usize, out: &mut Out<'_, S>) {
     let (text, ends) = (source.text(index), source.words(index));
+    let mut counter = Counter::new(text, ends);
     let mut nth = 0;
     out.raw("[").await;
     while let Some(entity) = source.entity(index, nth) {
@@ -50,21 +53,80 @@ async fn entities<S: Source>(source: &S, index: usize, out: &mut Out<'_, S>) {
         // Words are dropped first when memory is short: then there are none to count in.
         match ends.is_empty() {
             true => out.raw(",null,null]").await,
-            false => covered(text, ends, &entity, out).await,
+            false => {
+                let (first, behind) = counter.covered(&entity);
+                out.raw(",").await;
+                out.uint(first).await;
+                out.raw(",").await;
+                out.uint(behind).await;
+                out.raw("]").await;
+            }
         }
         nth += 1;
     }
     out.raw("]").await;
 }
 
-/// The words that an entity covers, in whole or in part: `, first, behind the last]`.
-async fn covered<S: Source>(text: &str, ends: &[u32], entity: &Entity<'_>, out: &mut Out<'_, S>) {
-    let words = || pieces::words(text, ends);
-    let first = words().take_while(|word| word.end <= entity.start).count();
-    let behind = words().take_while(|word| word.start < entity.end).count();
-    out.raw(",").await;
-    out.uint(first).await;
-    out.raw(",").await;
-    out.uint(behind).await;
-    out.raw("]").await;
+/// Counts words up to entities. These come in the order of the text, so that it goes on from one to the next instead of beginning anew.
+#[derive(Clone, Copy)]
+struct Counter<'a> {
+    text: &'a str,
+    /// Where the words end that it has not come to.
+    ends: &'a [u32],
+    /// Where the next of them begins.
+    start: usize,
+    /// Words before that, blank ones left out.
+    count: usize,
+}
+
+impl<'a> Counter<'a> {
+    fn new(text: &'a str, ends: &'a [u32]) -> Self {
+        Counter {
+            text,
+            ends,
+            start: 0,
+            count: 0,
+        }
+    }
+
+    /// The words that an entity covers, in whole or in part: the first, and the one behind the last.
+    fn covered(&mut self, entity: &Entity<'_>) -> (usize, usize) {
+        self.go_while(|word| word.end <= entity.start);
+        let mut behind = *self;
+        behind.go_while(|word| word.start < entity.end);
+        (self.count, behind.count)
+    }
+
+    fn go_while(&mut self, goes: impl Fn(&Range<usize>) -> bool) {
+        while let [end, rest @ ..] = self.ends {
+            let word = self.start..*end as usize;
+            if !goes(&word) {
+                return;
+            }
+            (self.ends, self.start) = (rest, word.end);
+            self.count += usize::from(!self.text[word].trim().is_empty());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entities_cover_words_in_whole_or_in_part() {
+        let (text, ends) = ("ab  cd,e fg", [2, 4, 6, 7, 8, 9, 11]);
+        let words: Vec<&str> = pieces::words(text, &ends).map(|word| &text[word]).collect();
+        assert_eq!(words, ["ab", "cd", ",", "e", "fg"]);
+        let mut counter = Counter::new(text, &ends);
+        for (start, end, expected) in [(0, 2, (0, 1)), (1, 5, (0, 2)), (4, 6, (1, 2)), (7, 11, (3, 5))] {
+            let entity = Entity {
+                label: "PER",
+                start,
+                end,
+                score: 1.0,
+            };
+            assert_eq!(counter.covered(&entity), expected, "{start}..{end}");
+        }
+    }
 }

@@ -87,11 +87,7 @@ fn copy_kept(from: &Path, to: &Path, with_folders: bool) -> Result<(), QuantizeE
         let entry = entry.map_err(at(from))?;
         let (path, target) = (entry.path(), to.join(entry.file_name()));
         if path.is_dir() {
-            let is_module = entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with(|c: char| c.is_ascii_digit());
-            if with_folders && is_module {
+            if with_folders && path.join("config.json").is_file() {
                 fs::create_dir(&target).map_err(at(&target))?;
                 copy_kept(&path, &target, false)?;
             }

@@ -91,9 +91,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(oip::pages())
         .merge(docs::pages())
         .merge(grpc::routes(&app))
-        .fallback(
-            |uri: Uri| async move { Problem::no_route(uri.path()).into_response(Family::of(uri.path())) },
-        )
+        .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
         .with_state(app)
@@ -101,19 +99,9 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// What a connection gets when all places for connections are taken: health, metrics and diagnosis answer, all else is told to come again.
 pub fn reserve_router(app: Arc<App>) -> Router {
-    let probes = grpc::probes(&app);
-    scraped(app, probes)
-}
-
-/// What the listener for scrapers serves.
-pub fn scrape_router(app: Arc<App>) -> Router {
-    scraped(app, Router::new())
-}
-
-fn scraped(app: Arc<App>, others: Router<Arc<App>>) -> Router {
     own::pages()
         .merge(oip::health())
-        .merge(others)
+        .merge(grpc::probes(&app))
         .fallback(|State(app): State<Arc<App>>, uri: Uri| async move {
             app.metrics
                 .connections_refused
@@ -122,6 +110,19 @@ fn scraped(app: Arc<App>, others: Router<Arc<App>>) -> Router {
         })
         .layer(from_fn_with_state(Arc::clone(&app), guard::check_key))
         .with_state(app)
+}
+
+/// What the listener for scrapers serves.
+pub fn scrape_router(app: Arc<App>) -> Router {
+    own::pages()
+        .merge(oip::health())
+        .fallback(no_route)
+        .layer(from_fn_with_state(Arc::clone(&app), guard::check_key))
+        .with_state(app)
+}
+
+async fn no_route(uri: Uri) -> Response {
+    Problem::no_route(uri.path()).into_response(Family::of(uri.path()))
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -91,7 +92,14 @@ pub(super) fn check_model(app: &App, name: &str, version: &str) -> Result<(), Wi
 }
 
 /// What is below `/v2/models/`: which method is right depends on where the address ends.
-async fn below_models(State(app): State<Arc<App>>, Path(rest): Path<String>, request: Request) -> Response {
+async fn below_models(
+    State(app): State<Arc<App>>,
+    rest: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let Ok(Path(rest)) = rest else {
+        return Problem::no_route(request.uri().path()).into_response(INFER.family);
+    };
     let address = Address::read(&rest);
     let allowed = match address.action {
         "infer" => "POST",

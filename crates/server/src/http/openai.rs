@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::get;
@@ -64,7 +65,10 @@ async fn models(State(app): State<Arc<App>>) -> Response {
     json_response(&json!({"object": "list", "data": [card(&app)]}))
 }
 
-async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
+async fn model(State(app): State<Arc<App>>, name: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(name)) = name else {
+        return Problem::no_route("/v1/models/").into_response(Family::OpenAi);
+    };
     match app.abilities.check_model(name.as_bytes()) {
         Ok(()) => json_response(&card(&app)),
         Err(unknown) => Problem::from(unknown).into_response(Family::OpenAi),

@@ -262,7 +262,7 @@ impl Problem {
     /// The body came too slowly.
     pub fn slow_body(read_bytes: usize, timeout: std::time::Duration) -> Self {
         let message = format!(
-            "{read_bytes} bytes of the body came in {} ms, the most it may take",
+            "{read_bytes} bytes of the body came in {} ms, the most it may take (--body-timeout-ms, --body-bytes-per-second-min)",
             timeout.as_millis()
         );
         Problem::new(StatusCode::REQUEST_TIMEOUT, "Timeout", message)

@@ -174,7 +174,7 @@ fn tokenize() -> Description {
         summary: "The tokens of each text.",
         request: open(
             &["inputs"],
-            json!({"inputs": reference("Texts"), "add_special_tokens": {"type": ["boolean", "null"], "default": true}, "prompt_name": prompt()}),
+            json!({"inputs": reference("Texts"), "add_special_tokens": {"type": ["boolean", "null"], "default": true}}),
         ),
         example: json!({"inputs": TEXT}),
         response: list(list(token)),

@@ -229,6 +229,7 @@ pub fn similarity(
     abilities: &Abilities,
 ) -> Result<Request, WireError> {
     abilities.need(Tasks::EMBEDDING, "embedding")?;
+    // The source sentence is one more.
     let mut body = Body::new(bytes, inputs, "sentences", abilities.batch_max.saturating_add(1));
     let [sentences, parameters] = body.reader.fields(["inputs", "parameters"], Unknown::Ignore)?;
     body.reader.end()?;
@@ -255,11 +256,22 @@ pub fn similarity(
     body.push_text()?;
     body.field = "sentences";
     body.reader.go_to(sentences);
-    body.push_texts()?;
+    body.push_texts().map_err(|error| match error {
+        WireError::TooMany {
+            field,
+            count,
+            count_max,
+        } => WireError::TooMany {
+            field,
+            count: count - 1,
+            count_max: count_max - 1,
+        },
+        other => other,
+    })?;
     Ok(Request::new(options, Shape::Similarity))
 }
 
-/// Reads `/tokenize`: `{inputs, add_special_tokens = true, prompt_name?}`.
+/// Reads `/tokenize`: `{inputs, add_special_tokens = true}`. Tokens are those of the text alone, as offsets are bytes of it.
 ///
 /// # Errors
 /// As [`embed`].
@@ -275,9 +287,14 @@ pub fn tokenize(
     let texts = body.must(texts, "inputs")?;
     let options = JobOptions {
         add_special_tokens: body.flag(special, true)?,
-        prompt: body.prompt(prompt, abilities)?,
         ..JobOptions::new(Tasks::TOKENS)
     };
+    if body.optional(prompt)? {
+        return Err(WireError::NotServed {
+            field: "prompt_name",
+            instead: "write the prompt in front of the text",
+        });
+    }
     body.reader.go_to(texts);
     body.push_text_or_texts()?;
     Ok(Request::new(options, Shape::Tokenize))
