@@ -106,6 +106,13 @@ pub fn take_short_turns() -> bool {
     unsafe { libc::syscall(libc::SYS_sched_setattr, me, &raw const attributes, 0) == 0 }
 }
 
+/// Has the process end quietly when it writes to a pipe that nobody reads, as commands that print do; Rust's runtime turns that into an error of the write. Not for one
+/// that serves: a socket may be such a pipe.
+pub fn end_with_broken_pipes() {
+    // SAFETY: the default action of a signal needs no handler of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// The kernel's `struct sched_attr` as of its first version: later fields are not asked for.
 #[repr(C)]
 #[derive(Default)]

@@ -11,7 +11,14 @@ use plimsoll_memory::CountingAllocator;
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if matches!(
+        command,
+        Command::Plan(_) | Command::Bench(_) | Command::Tune(_) | Command::Quantize(_)
+    ) {
+        plimsoll_memory::process::end_with_broken_pipes();
+    }
+    let result = match command {
         Command::Serve(args) => serve::run(&args)
             .map(|()| ExitCode::SUCCESS)
             .map_err(|e| e.to_string()),

@@ -399,6 +399,25 @@ fn a_compressed_body_is_refused_by_its_header() {
 }
 
 #[test]
+fn long_texts_are_cut_only_where_that_was_agreed() {
+    let model = TinyModel::new("bert-q4-heads");
+    let server = Server::start(&["--model-id", model.path(), "--auto-truncate", "false"]);
+    let long = "a b c d ".repeat(50);
+    let ask = |tasks: &[&str]| server.post("/v1/analyze", json!({"text": long, "tasks": tasks}).to_string());
+    for task in ["sentiment", "embedding"] {
+        let reply = ask(&["words", task]);
+        assert_eq!(reply.status, 422, "{}", reply.text());
+        assert!(
+            reply.text().contains("the model reads at most"),
+            "{}",
+            reply.text()
+        );
+    }
+    assert_eq!(ask(&["words", "entities"]).status, 200, "these read all of it");
+    server.assert_empty();
+}
+
+#[test]
 fn odd_texts_have_right_answers() {
     let server = Server::tiny();
     let emoji = "👩‍👩‍👧‍👦🇩🇪😀".to_owned();

@@ -11,7 +11,7 @@
 
 use plimsoll_engine::{Inputs, JobOptions, Tasks};
 
-use super::body::{Body, engine_span};
+use super::body::{Body, engine_span, unsaid};
 use super::{Abilities, Request, Shape, WireError};
 use crate::json::{ErrorKind, Unknown};
 
@@ -74,6 +74,7 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
     let single = body.push_text_or_texts()?;
     let options = JobOptions {
         prompt: abilities.default_prompt,
+        overflow: unsaid(abilities, tasks),
         ..JobOptions::new(tasks.with(Tasks::TOKEN_COUNT))
     };
     Ok(Request {

@@ -1,6 +1,6 @@
 //! A body on its way into the engine's inputs: what the readers of all families share.
 
-use plimsoll_engine::{Inputs, Overflow, PromptId};
+use plimsoll_engine::{Inputs, Overflow, PromptId, Tasks};
 
 use super::{Abilities, WireError};
 use crate::json::{ErrorKind, JsonError, Kind, Mark, Reader, Span};
@@ -301,6 +301,14 @@ impl<'a, 'b> Body<'a, 'b> {
                 dimensions_max: abilities.dimensions,
             }),
         }
+    }
+}
+
+/// What happens to long texts where a request does not say: those that are read in windows lose nothing, but what is made of the first alone is a cut.
+pub(super) fn unsaid(abilities: &Abilities, tasks: Tasks) -> Overflow {
+    match tasks.any(Tasks::EMBEDDING.with(Tasks::CLASSES)) && !abilities.auto_truncate {
+        true => Overflow::Error,
+        false => Overflow::Windows,
     }
 }
 

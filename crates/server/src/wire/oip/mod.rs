@@ -15,7 +15,7 @@ pub mod message;
 
 use plimsoll_engine::{Inputs, JobOptions, Span, Tasks};
 
-use super::body::overflow;
+use super::body::{overflow, unsaid};
 use super::{Abilities, Request, Shape, WireError};
 
 /// The only version of the model.
@@ -372,7 +372,7 @@ fn request(
     let options = JobOptions {
         overflow: match pairs || classes_alone {
             true => overflow(abilities.auto_truncate, false),
-            false => JobOptions::new(tasks).overflow,
+            false => unsaid(abilities, tasks),
         },
         prompt: match classes_alone {
             true => abilities.class_prompt(),
