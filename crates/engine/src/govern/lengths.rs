@@ -1,6 +1,6 @@
 //! What recent inputs looked like: the lengths of the last 1,024 of them.
 //!
-//! Pools follow it (how many slots of which size stay warm), and operators read it. Five buckets: up to 128 tokens, 256, 512, 1,024 and more;
+//! Operators read it. (Pools go by the sizes of their own recent leases, which say more than tokens do: `memory::sizing`.) Five buckets: up to 128 tokens, 256, 512, 1,024 and more;
 //! beside these fixed ones stand the boundaries that divide the recent inputs at their own quantiles.
 
 /// Inputs that are remembered.
