@@ -452,7 +452,7 @@ fn scrapers_have_a_port_of_their_own_and_nothing_else_is_there() {
         assert_eq!(reply.header("connection"), Some("close"));
         assert!(reply.text().contains("plimsoll_level 0\n"));
     }
-    assert_eq!(ask("POST /embed").status, 503);
+    assert_eq!(ask("POST /embed").status, 404);
     // Those that say nothing do not keep others out for long.
     let _silent: Vec<Client> = (0..10).map(|_| Client::connect(address)).collect();
     assert_eq!(ask("GET /metrics").status, 200);
