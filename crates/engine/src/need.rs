@@ -2,8 +2,8 @@
 //!
 //! The debit is taken before a byte of the body is read, so it is computed from what is known then: the declared length, the
 //! tasks, the limits. Every bound below is the arithmetic of a text: a token, a word and an input each take at least so many
-//! bytes of the body. When the body has been parsed and then tokenised the need is computed again from what was found; it
-//! can only have become smaller.
+//! bytes of the body. When the body has been parsed and then tokenised the need is computed again from what was found. It has become
+//! smaller, unless inputs share a text, as pairs of a query do: then the debit grows by what it lacks, or the request is refused (`debit.rs`).
 
 use crate::config::Limits;
 use crate::request::Tasks;

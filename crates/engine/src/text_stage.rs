@@ -47,7 +47,7 @@ fn read(engine: &Engine, work: &mut Work, scratch: &mut [u8]) -> Result<usize, J
     let tasks = work.options.tasks;
     let need = need(engine.limits(), engine.rates(), tasks, work.known());
     let pools = engine.pools();
-    // Every lease below is a part of the debit that the door made from a longer body and more inputs.
+    // Every lease below is a part of the debit, which was settled when the body had been read.
     if tasks.need_tokens() {
         work.tokens = Tokens::new(
             lease(&pools.tokens, need.tokens * TOKEN_BYTES).map_err(internal)?,
