@@ -25,7 +25,7 @@ pub fn drive(tokenizer: &Tokenizer, data: &[u8]) {
     for token in 0..encoded.count {
         let (start, end) = (starts[token] as usize, ends[token] as usize);
         assert!(text.get(start..end).is_some(), "token {token} lies at {start}..{end}");
-        assert!((ids[token] as usize) < tokenizer.vocab_size());
+        assert!((ids[token] as usize) < tokenizer.id_end());
     }
 }
 

@@ -114,13 +114,14 @@ impl Queue {
     pub(crate) fn next(&self) -> Next {
         let mut lines = self.lock();
         let is_full = lines.ready.size() >= self.batch_tokens_max;
+        let oldest_is_due = lines.passes_before_text >= PASSES_BEFORE_TEXT;
         let text = match is_full {
             false => lines.text.next(),
-            true if lines.passes_before_text >= PASSES_BEFORE_TEXT => lines.text.next_oldest(),
+            true if oldest_is_due => lines.text.next_oldest(),
             true => lines.text.next_within(self.batch_tokens_max),
         };
         if let Some(job) = text {
-            if !is_full || lines.passes_before_text >= PASSES_BEFORE_TEXT {
+            if !is_full || oldest_is_due {
                 lines.passes_before_text = 0;
             }
             return Next::Text(job);

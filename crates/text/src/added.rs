@@ -96,11 +96,6 @@ impl AddedTokens {
         self.by_id.iter().map(|(id, token)| (*id, token))
     }
 
-    /// How many added tokens are not `known` to the model.
-    pub(crate) fn beyond(&self, known: impl Fn(&str) -> bool) -> usize {
-        self.ids.keys().filter(|token| !known(token)).count()
-    }
-
     /// A matcher of the tokens that are looked for in the text as it is (`normalized` false) or in the normalised text.
     ///
     /// # Errors

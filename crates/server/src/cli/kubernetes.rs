@@ -31,13 +31,13 @@ pub(super) struct LoadArgs {
     tokens_per_second: Option<f64>,
 }
 
-/// The most of anything a second.
-const RATE_MAX: f64 = 1e12;
+/// The least and the most of anything a second: what follows from them are numbers of this world.
+const RATES: std::ops::RangeInclusive<f64> = 0.001..=1e9;
 
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok();
-    rate.filter(|rate| *rate > 0.0 && *rate <= RATE_MAX)
-        .ok_or_else(|| format!("expected a number above 0 and up to {RATE_MAX:e}"))
+    rate.filter(|rate| RATES.contains(rate))
+        .ok_or_else(|| format!("expected a number from {} to {}", RATES.start(), RATES.end()))
 }
 
 /// The values of the chart.
@@ -81,7 +81,7 @@ pub(super) fn values(started: &StartUp, load: &LoadArgs) -> Result<String, Bench
         "autoscaling:\n  minReplicas: {replicas}\n  maxReplicas: {}",
         replicas * 3
     ));
-    let all_bytes = replicas * plan.limit_bytes;
+    let all_bytes = replicas.saturating_mul(plan.limit_bytes);
     line(format_args!(
         "# All replicas: {} and {} cores.",
         shown(all_bytes),

@@ -145,11 +145,6 @@ impl Tokenizer {
         self.added.id_of(text).or_else(|| self.model.token_to_id(text))
     }
 
-    /// How many tokens there are, added ones included.
-    pub fn vocab_size(&self) -> usize {
-        self.model.vocab_size() + self.added.beyond(|token| self.model.token_to_id(token).is_some())
-    }
-
     /// One more than the largest id that a text may get: what an embedding table must have rows for. Ids may have gaps.
     pub fn id_end(&self) -> usize {
         let added = self.added.iter().map(|(id, _)| id).max();
