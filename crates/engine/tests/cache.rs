@@ -77,11 +77,18 @@ fn a_cached_vector_is_read_in_place_and_pinned_until_the_answer_is_dropped() {
     assert_eq!(pinned(&rig), 0);
     let answer = rig.answer("a b\nc\na b", options()).unwrap();
     assert_eq!(answer.cache(), Cached::Hit);
-    assert_eq!(pinned(&rig), 2 * rig.engine.cache().unwrap().slot_bytes());
+    let neighbours = pinned(&rig);
+    assert_eq!(
+        neighbours,
+        rig.engine.cache().unwrap().bytes(),
+        "both lie in the one chunk"
+    );
     assert_eq!(answer.embedding(0).as_ptr(), answer.embedding(2).as_ptr());
     let again = rig.answer("a b", options()).unwrap();
     assert_eq!(again.embedding(0).as_ptr(), answer.embedding(0).as_ptr());
-    drop((answer, again));
+    drop(answer);
+    assert_eq!(pinned(&rig), neighbours);
+    drop(again);
     assert_eq!(pinned(&rig), 0);
     let cancelled = rig.job("a b\nc", options());
     rig.work();

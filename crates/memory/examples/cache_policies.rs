@@ -139,10 +139,9 @@ fn key(text: usize) -> CacheKey {
 }
 
 fn cache(policy: CachePolicy) -> VectorCache {
-    let chunk_slots = 64 * 1024 / (VECTOR_LEN * size_of::<f32>());
     let config = CacheConfig {
         vector_len: VECTOR_LEN,
-        bytes_max: ROOM / chunk_slots * 64 * 1024,
+        bytes_max: ROOM * VECTOR_LEN * size_of::<f32>(),
         policy,
         ..CacheConfig::default()
     };

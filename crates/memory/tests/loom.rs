@@ -177,7 +177,7 @@ fn a_discarded_slot_is_not_leased_before_its_pages_are_gone() {
 }
 
 /// Elements of a vector of half a chunk.
-const VECTOR_LEN: usize = 8192;
+const VECTOR_LEN: usize = 1536;
 const KEYS: [CacheKey; 3] = [CacheKey(1, 1), CacheKey(2, 2), CacheKey(3, 3)];
 
 /// A cache of two slots in one chunk, with its books.

@@ -1,9 +1,9 @@
 //! Where the vectors lie: slots packed into chunks of whole pages, committed one chunk at a time and given back in runs.
 //!
 //! A pool's slot is a page at least, for a vector of 1.5 KiB three fifths of it wasted. Here neighbours share pages, and what is committed, debited and
-//! given back is a chunk.
+//! given back is a chunk. A chunk is small, because one reader of one vector holds all of it; of the small ones it is that which its vectors fill best.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::ptr::NonNull;
 
 use super::CacheConfig;
@@ -12,8 +12,17 @@ use crate::ledger::{Debit, Ledger, Owner};
 use crate::process::page_bytes;
 use crate::region::Region;
 
-/// A chunk is at least so long.
-const CHUNK_BYTES_MIN: usize = 64 * 1024;
+/// Chunks of several vectors are so long.
+const CHUNK_BYTES: RangeInclusive<usize> = 12 * 1024..=64 * 1024;
+
+/// The length within [`CHUNK_BYTES`] that slots leave the least of, the shortest of those; one slot's pages where it is longer.
+fn chunk_bytes(slot_bytes: usize) -> usize {
+    let pages = |bytes: usize| bytes.next_multiple_of(page_bytes());
+    let lengths = (pages(*CHUNK_BYTES.start().max(&slot_bytes))..=*CHUNK_BYTES.end()).step_by(page_bytes());
+    // Parts of a million, so that lengths that differ are compared.
+    let waste = |length: &usize| length % slot_bytes * 1_000_000 / length;
+    lengths.min_by_key(waste).unwrap_or_else(|| pages(slot_bytes))
+}
 
 /// How slots are laid out.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +39,7 @@ pub(super) struct Geometry {
 impl Geometry {
     pub(super) fn of(config: &CacheConfig) -> Geometry {
         let slot_bytes = config.vector_len.max(1) * size_of::<f32>();
-        let chunk_bytes = slot_bytes.max(CHUNK_BYTES_MIN).next_multiple_of(page_bytes());
+        let chunk_bytes = chunk_bytes(slot_bytes);
         // Slots are numbered by `u32`, and the index has a cell to spare for each.
         let chunk_slots = chunk_bytes / slot_bytes;
         let chunks = (config.bytes_max / chunk_bytes).min((1 << 30) / chunk_slots);
@@ -94,6 +103,8 @@ pub(super) struct Chunks {
     pub(super) all: Box<[Chunk]>,
     /// Chunks that are committed.
     committed: usize,
+    /// All chunks before this one are committed, so that growing does not look for one from the start.
+    full_before: usize,
     cap: CommitCap,
     ledger: Ledger,
     owner: Owner,
@@ -111,6 +122,7 @@ impl Chunks {
         Chunks {
             all: (0..geometry.chunks).map(|_| Chunk::default()).collect(),
             committed: 0,
+            full_before: 0,
             cap: cap.clone(),
             ledger: ledger.clone(),
             owner,
@@ -135,7 +147,8 @@ impl Chunks {
             .ledger
             .try_debit_leaving(self.owner, geometry.chunk_bytes, self.floor_bytes)
             .ok()?;
-        let chunk = self.all.iter().position(|chunk| chunk.debit.is_none())?;
+        let after = &self.all[self.full_before..];
+        let chunk = self.full_before + after.iter().position(|chunk| chunk.debit.is_none())?;
         self.cap.charge(geometry.chunk_bytes).ok()?;
         if region.commit(geometry.pages(chunk..chunk + 1)).is_err() {
             self.cap.release(geometry.chunk_bytes);
@@ -143,6 +156,7 @@ impl Chunks {
         }
         self.all[chunk].debit = Some(debit);
         self.committed += 1;
+        self.full_before = chunk + 1;
         Some(chunk)
     }
 
@@ -154,6 +168,7 @@ impl Chunks {
             return 0;
         }
         self.committed -= chunks.len();
+        self.full_before = self.full_before.min(chunks.start);
         self.cap.release(freed);
         for chunk in &mut self.all[chunks] {
             chunk.debit = None;

@@ -111,7 +111,7 @@ pub struct CacheConfig {
     pub vector_len: usize,
     /// Most bytes of slots; rounded down to whole chunks.
     pub bytes_max: usize,
-    /// Most bytes of slots that may be pinned at the same time.
+    /// Most bytes of chunks with a pinned slot, which nobody can take back; rounded down to whole chunks, but one at least.
     pub pinned_bytes_max: usize,
     /// Most bytes of slots of one session; session 0 is everybody's and has no share of its own.
     pub session_bytes_max: usize,
@@ -160,7 +160,7 @@ pub struct CacheStats {
     pub entries: usize,
     /// Named sessions with at least one entry.
     pub sessions: usize,
-    /// Bytes of slots that are pinned.
+    /// Bytes that cannot be given back: chunks with a pinned slot.
     pub pinned_bytes: usize,
     /// Lookups that found.
     pub hits: u64,

@@ -47,8 +47,9 @@ pub(super) struct State {
     order: Box<dyn Order>,
     sessions: Sessions,
     chunks: Chunks,
-    pinned_slots: usize,
-    pinned_slots_max: usize,
+    /// Chunks with a pinned slot: none of their bytes can be given back.
+    pinned_chunks: usize,
+    pinned_chunks_max: usize,
     session_slots_max: usize,
     ttl_ns: u64,
     target_chunks: usize,
@@ -77,8 +78,8 @@ impl State {
             order: order::build(config.policy, slots),
             sessions: Sessions::new(slots),
             chunks,
-            pinned_slots: 0,
-            pinned_slots_max: config.pinned_bytes_max / geometry.slot_bytes,
+            pinned_chunks: 0,
+            pinned_chunks_max: (config.pinned_bytes_max / geometry.chunk_bytes).max(1),
             session_slots_max: (config.session_bytes_max / geometry.slot_bytes).max(1),
             ttl_ns: config.ttl_ns,
             target_chunks: geometry.chunks,
@@ -97,7 +98,7 @@ impl State {
             target_bytes: self.target_chunks * self.geometry.chunk_bytes,
             entries: self.chunks.committed() * self.geometry.chunk_slots - self.free.len(),
             sessions: self.sessions.named_count(),
-            pinned_bytes: self.pinned_slots * self.geometry.slot_bytes,
+            pinned_bytes: self.pinned_chunks * self.geometry.chunk_bytes,
             ..self.stats
         }
     }
@@ -146,14 +147,15 @@ impl State {
 
     /// One more reader; false when that would pin more than may be.
     fn pin(&mut self, slot: u32) -> bool {
-        let entry = &mut self.entries[slot as usize];
-        if entry.pins == 0 {
-            if self.pinned_slots == self.pinned_slots_max {
+        let pinned = &mut self.chunks.all[self.geometry.chunk_of(slot)].pinned;
+        if *pinned == 0 {
+            if self.pinned_chunks == self.pinned_chunks_max {
                 return false;
             }
-            self.pinned_slots += 1;
-            self.chunks.all[self.geometry.chunk_of(slot)].pinned += 1;
+            self.pinned_chunks += 1;
         }
+        let entry = &mut self.entries[slot as usize];
+        *pinned += u32::from(entry.pins == 0);
         entry.pins += 1;
         true
     }
@@ -164,8 +166,9 @@ impl State {
         debug_assert!(entry.full && entry.pins > 0, "slot {slot} is unpinned twice");
         entry.pins -= 1;
         if entry.pins == 0 {
-            self.pinned_slots -= 1;
-            self.chunks.all[self.geometry.chunk_of(slot)].pinned -= 1;
+            let pinned = &mut self.chunks.all[self.geometry.chunk_of(slot)].pinned;
+            *pinned -= 1;
+            self.pinned_chunks -= usize::from(*pinned == 0);
         }
     }
 

@@ -9,11 +9,12 @@ use super::*;
 
 const OWNER: Owner = Owner::new(3, "cached vectors");
 /// Four slots a chunk.
-const VECTOR_LEN: usize = 4096;
+const VECTOR_LEN: usize = 768;
 const CHUNK_BYTES: usize = 4 * SLOT_BYTES;
 const SLOT_BYTES: usize = VECTOR_LEN * size_of::<f32>();
 const CHUNKS: usize = 4;
-const PINNED_MAX: usize = 8;
+/// Chunks.
+const PINNED_MAX: usize = 2;
 const SESSION_MAX: usize = 5;
 const TTL_NS: u64 = 50;
 
@@ -21,7 +22,7 @@ fn config(policy: CachePolicy) -> CacheConfig {
     CacheConfig {
         vector_len: VECTOR_LEN,
         bytes_max: CHUNKS * CHUNK_BYTES,
-        pinned_bytes_max: PINNED_MAX * SLOT_BYTES,
+        pinned_bytes_max: PINNED_MAX * CHUNK_BYTES,
         session_bytes_max: SESSION_MAX * SLOT_BYTES,
         ttl_ns: TTL_NS,
         floor_bytes: 0,
@@ -71,7 +72,7 @@ impl Rig {
         ];
         assert_eq!(books, [stats.bytes; 4]);
         assert!(stats.entries * SLOT_BYTES <= stats.bytes);
-        assert!(stats.pinned_bytes <= stats.entries * SLOT_BYTES);
+        assert!(stats.pinned_bytes <= stats.bytes);
     }
 }
 
@@ -111,7 +112,7 @@ impl World {
     fn new(policy: CachePolicy) -> World {
         World {
             rig: rig(config(policy), CHUNKS * CHUNK_BYTES),
-            naive: Naive::new(policy, CHUNKS, 4, PINNED_MAX, SESSION_MAX, TTL_NS),
+            naive: Naive::new(policy, CHUNKS, 4, SESSION_MAX, TTL_NS),
             held: Vec::new(),
             now_ns: 0,
             marks: 0,
@@ -156,7 +157,13 @@ impl World {
     }
 
     fn find(&mut self, number: u64, hold: bool) {
+        let before = self.rig.cache.stats();
         let found = self.rig.cache.find(key(number), self.now_ns);
+        if self.rig.cache.stats().misses_unpinnable > before.misses_unpinnable {
+            assert!(found.is_none() && before.pinned_bytes == PINNED_MAX * CHUNK_BYTES);
+            assert_eq!(self.naive.get(key(number)).unwrap().pins, 0);
+            return;
+        }
         let mark = self.naive.find(key(number), self.now_ns);
         assert_eq!(found.as_ref().map(|pin| pin.note()[0]), mark);
         let Some((pin, mark)) = found.zip(mark) else {
@@ -169,6 +176,16 @@ impl World {
             drop(pin);
             self.naive.get(key(number)).unwrap().pins -= 1;
         }
+    }
+
+    /// Chunks in which a held vector lies.
+    fn pinned_chunks(&self) -> usize {
+        let base = self.rig.cache.shared.region.base().as_ptr() as usize;
+        let chunks = self
+            .held
+            .iter()
+            .map(|(pin, ..)| (pin.as_ptr() as usize - base) / CHUNK_BYTES);
+        chunks.collect::<std::collections::BTreeSet<_>>().len()
     }
 
     /// Which chunks have readers is the cache's affair; how many entries went, and which, is not.
@@ -190,11 +207,11 @@ impl World {
         self.rig.assert_books_agree();
         let stats = self.rig.cache.stats();
         assert_eq!(stats.bytes, self.naive.chunks * CHUNK_BYTES);
-        assert_eq!(stats.pinned_bytes, self.naive.pinned() * SLOT_BYTES);
+        assert_eq!(stats.pinned_bytes, self.pinned_chunks() * CHUNK_BYTES);
         let named = self.naive.entries.iter().map(|entry| entry.session);
         let named: std::collections::BTreeSet<u64> = named.filter(|session| *session != 0).collect();
         assert_eq!(stats.sessions, named.len());
-        assert!(self.naive.pinned() <= PINNED_MAX);
+        assert!(stats.pinned_bytes <= PINNED_MAX * CHUNK_BYTES);
         let mut keys = self.rig.cache.state().keys();
         let mut expected: Vec<_> = self.naive.entries.iter().map(|entry| entry.key).collect();
         keys.sort();
@@ -304,6 +321,47 @@ fn shrinking_keeps_the_hottest_wherever_they_lie() {
     }
 }
 
+/// One pinned vector keeps its whole chunk: the cap is of what nobody can take back.
+#[test]
+fn what_readers_keep_from_being_given_back_is_capped() {
+    let rig = rig(config(CachePolicy::Lru), CHUNKS * CHUNK_BYTES);
+    (0..16).for_each(|number| assert_eq!(rig.insert(number, 0, 0, 0), Inserted::New));
+    let pins: Vec<Option<Pin>> = [0, 4, 8, 12, 1]
+        .map(|number| rig.cache.find(key(number), 0))
+        .into();
+    assert_eq!(
+        pins.iter().map(Option::is_some).collect::<Vec<_>>(),
+        [true, true, false, false, true]
+    );
+    assert_eq!(rig.cache.stats().misses_unpinnable, 2);
+    rig.cache.shrink_to(0);
+    assert_eq!(rig.cache.bytes(), PINNED_MAX * CHUNK_BYTES);
+}
+
+/// A chunk is what its vectors fill best, not longer than it must be, and never shorter than one.
+#[test]
+fn chunks_are_short_and_full() {
+    for (vector_len, slots, pages) in [
+        (384, 8, 3),
+        (768, 4, 3),
+        (1024, 3, 3),
+        (512, 6, 3),
+        (16, 192, 3),
+        (17000, 1, 17),
+    ] {
+        let geometry = Geometry::of(&CacheConfig {
+            vector_len,
+            bytes_max: 1 << 20,
+            ..CacheConfig::default()
+        });
+        assert_eq!(
+            (geometry.chunk_slots, geometry.chunk_bytes),
+            (slots, pages * page_bytes()),
+            "{vector_len}"
+        );
+    }
+}
+
 #[test]
 fn pins_hold_until_they_are_dropped() {
     let rig = rig(config(CachePolicy::Sieve), CHUNKS * CHUNK_BYTES);
@@ -322,7 +380,7 @@ fn pins_hold_until_they_are_dropped() {
     for number in [0, 1, 0] {
         pins.push(rig.cache.find(key(number), 0).unwrap());
     }
-    assert_eq!((pins.len(), rig.cache.stats().pinned_bytes), (3, 2 * SLOT_BYTES));
+    assert_eq!((pins.len(), rig.cache.stats().pinned_bytes), (3, CHUNK_BYTES));
     assert_eq!([0, 1, 2].map(|number| pins.vector(number)[0]), [1.0, 2.0, 1.0]);
     drop(pins);
     assert_eq!(

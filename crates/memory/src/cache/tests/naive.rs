@@ -37,7 +37,6 @@ pub(super) struct Naive {
     pub(super) chunks: usize,
     pub(super) target_chunks: usize,
     chunk_slots: usize,
-    pinned_max: usize,
     session_max: usize,
     ttl_ns: u64,
 }
@@ -57,7 +56,6 @@ impl Naive {
         policy: CachePolicy,
         chunks: usize,
         chunk_slots: usize,
-        pinned_max: usize,
         session_max: usize,
         ttl_ns: u64,
     ) -> Naive {
@@ -82,7 +80,6 @@ impl Naive {
             chunks: 0,
             target_chunks: chunks,
             chunk_slots,
-            pinned_max,
             session_max,
             ttl_ns,
         }
@@ -105,9 +102,6 @@ impl Naive {
         let entry = self.get(key)?.clone();
         if self.is_old(&entry, now_ns) {
             self.expire(key);
-            return None;
-        }
-        if entry.pins == 0 && self.pinned() == self.pinned_max {
             return None;
         }
         self.used(key, now_ns);
