@@ -36,8 +36,10 @@ const CLIENTS: usize = 4;
 const DOCUMENT_BYTES: usize = 64 * 1024;
 /// Beyond it, the correlation of neighbours cannot be told from a slope.
 const CORRELATION_MAX: f64 = 0.9;
-/// A slope within so many of its standard errors is none.
+/// A slope within so many of its standard errors is none ...
 const ERRORS: f64 = 2.0;
+/// ... where a leak of so many bytes an hour would show: 24 MiB a day.
+const ERROR_MAX: f64 = 512.0 * 1024.0;
 
 /// What to soak.
 #[derive(Clone, Debug)]
@@ -127,13 +129,17 @@ pub struct Requests {
 }
 
 impl Report {
-    /// Whether memory stood still: no growth that its own scatter would not explain.
+    /// Whether memory stood still: no growth that its own scatter would not explain, and little enough scatter to see one.
     pub fn holds(&self) -> bool {
-        self.stands_still() && self.requests.failed == 0
+        self.stands_still() && self.is_sharp() && self.requests.failed == 0
     }
 
     fn stands_still(&self) -> bool {
         self.growth.slope <= ERRORS * self.growth.error
+    }
+
+    fn is_sharp(&self) -> bool {
+        self.growth.error <= ERROR_MAX
     }
 
     /// In words.
@@ -162,6 +168,8 @@ impl Report {
                 "IT GROWS"
             } else if self.requests.failed > 0 {
                 "it stands still, BUT REQUESTS FAILED"
+            } else if !self.is_sharp() {
+                "WHETHER IT STANDS STILL CANNOT BE TOLD: soak for longer"
             } else {
                 "it stands still"
             },
@@ -413,6 +421,11 @@ mod tests {
         let fit = |slope| Fit { slope, error: 10.0 };
         assert!(report(fit(-500.0), 0).holds() && report(fit(15.0), 0).holds());
         assert!(!report(fit(25.0), 0).holds() && !report(fit(0.0), 1).holds());
+        let blurred = Fit {
+            slope: 0.0,
+            error: 2.0 * ERROR_MAX,
+        };
+        assert!(!report(blurred, 0).holds() && report(blurred, 0).as_text().contains("longer"));
     }
 
     #[test]

@@ -125,6 +125,9 @@ pub(crate) struct GateLimits {
 }
 
 impl Gate {
+    /// What a place in line at the door takes.
+    pub(crate) const WAITER_BYTES: usize = size_of::<Waiter>();
+
     pub(crate) fn new(ledger: Ledger, clock: Arc<dyn Clock>, limits: GateLimits) -> Arc<Gate> {
         Arc::new(Gate {
             ledger,

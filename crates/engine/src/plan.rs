@@ -11,6 +11,7 @@ use crate::berth::Cell;
 use crate::clock::Nanos;
 use crate::config::{CacheSettings, EngineConfig, Limits};
 use crate::error::StartError;
+use crate::gate::Gate;
 use crate::govern::{Door, Lengths};
 use crate::line::Line;
 use crate::need::{Known, Need, Rates, need};
@@ -282,6 +283,7 @@ fn fixed_lines(
         ),
         line("batch tables", config.workers, tables_bytes),
         line("request table", config.requests_max, place_bytes),
+        line("line at the door", limits.waiting_max, Gate::WAITER_BYTES),
         line("length histogram", 1, Lengths::HEAP_BYTES),
     ]);
     if config.trace {

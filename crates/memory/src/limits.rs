@@ -7,6 +7,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::process::page_bytes;
+
 /// Where the kernel's files are; tests point it elsewhere.
 #[derive(Debug, Clone)]
 struct Roots {
@@ -48,8 +50,9 @@ pub fn memory_pressure_percent() -> Option<f64> {
     Roots::system().memory_pressure_percent()
 }
 
-/// Under strict overcommit (`vm.overcommit_memory` = 2) the bytes that may still be committed on this host; `None` where the kernel promises
-/// more than it has.
+/// Under strict overcommit (`vm.overcommit_memory` = 2) the bytes that this process may still commit: what the host has left less what the kernel keeps for
+/// administrators and for other processes (`vm.admin_reserve_kbytes`, and `vm.user_reserve_kbytes` or a 32nd of this process's address space, whichever is less).
+/// `None` where the kernel promises more than it has.
 pub fn commit_left_bytes() -> Option<u64> {
     Roots::system().commit_left_bytes()
 }
@@ -95,7 +98,25 @@ impl Roots {
             return None;
         }
         let promised = self.meminfo_bytes("Committed_AS:")?;
-        Some(self.meminfo_bytes("CommitLimit:")?.saturating_sub(promised))
+        let left = self.meminfo_bytes("CommitLimit:")?.saturating_sub(promised);
+        Some(left.saturating_sub(self.commit_kept_bytes()))
+    }
+
+    /// What the kernel's `__vm_enough_memory` leaves out of the limit for a process without `CAP_SYS_ADMIN`.
+    fn commit_kept_bytes(&self) -> u64 {
+        let kibibytes = |name| {
+            read_bytes(&self.proc.join(name))
+                .unwrap_or(0)
+                .saturating_mul(1024)
+        };
+        let pages = fs::read_to_string(self.proc.join("self/statm")).unwrap_or_default();
+        let pages: u64 = pages
+            .split(' ')
+            .next()
+            .and_then(|pages| pages.parse().ok())
+            .unwrap_or(0);
+        let own_share = pages.saturating_mul(page_bytes() as u64) / 32;
+        kibibytes("sys/vm/admin_reserve_kbytes") + kibibytes("sys/vm/user_reserve_kbytes").min(own_share)
     }
 
     fn memory_pressure_percent(&self) -> Option<f64> {
@@ -310,9 +331,14 @@ mod tests {
         let files = [
             ("proc/meminfo", meminfo),
             ("proc/sys/vm/overcommit_memory", "2\n"),
+            ("proc/sys/vm/admin_reserve_kbytes", "100\n"),
+            ("proc/sys/vm/user_reserve_kbytes", "200\n"),
+            ("proc/self/statm", "3200 1 1 1 0 1 0\n"),
         ];
         let tree = Tree::new("strict", &files);
-        assert_eq!(tree.roots().commit_left_bytes(), Some(5000 * 1024));
+        let own_share = 100 * page_bytes() as u64;
+        let kept = 100 * 1024 + own_share.min(200 * 1024);
+        assert_eq!(tree.roots().commit_left_bytes(), Some(5000 * 1024 - kept));
         fs::write(tree.path.join("proc/sys/vm/overcommit_memory"), "0\n").unwrap();
         assert_eq!(tree.roots().commit_left_bytes(), None);
     }

@@ -387,6 +387,8 @@ impl PoolCore {
         // SAFETY: the slot is committed and in neither list, so it is ours alone until it is pushed.
         unsafe { class.address(index).write_bytes(0, class.slot_bytes()) };
         lists.push_idle(index);
+        // A cap that keeps nothing idle asks for the lists at once.
+        drop(lists);
         self.cap.note_return(self);
     }
 

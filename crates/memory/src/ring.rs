@@ -2,9 +2,10 @@
 //!
 //! What happens on a hot path is told to whoever diagnoses it without a lock, without the heap and in bytes that were settled at start. A writer takes the next place
 //! by one addition and overwrites what is there; a reader that comes too late has lost the oldest, and is told how many. Every word is an atomic: a record that was
-//! overwritten while it was read is noticed by its number and left out.
+//! overwritten while it was read is noticed by its number and left out. A writer that was held up for a whole round keeps its place: the record that should have gone there
+//! is lost, as two at once would leave a mixture of both.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The last records of `W` words each.
 #[derive(Debug)]
@@ -45,8 +46,16 @@ impl<const W: usize> Ring<W> {
     /// Writes a record. From any thread, also from a signal handler.
     pub fn push(&self, words: &[u64; W]) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let slot = self.slot(number);
-        slot.stamp.store(2 * number + 1, Ordering::Relaxed);
+        let (slot, writing) = (self.slot(number), 2 * number + 1);
+        let is_free = |stamp: u64| stamp.is_multiple_of(2) && stamp < writing;
+        let taken = slot
+            .stamp
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |stamp| {
+                is_free(stamp).then_some(writing)
+            });
+        if taken.is_err() {
+            return;
+        }
         fence(Ordering::Release);
         for (to, word) in slot.words.iter().zip(words) {
             to.store(*word, Ordering::Relaxed);
@@ -60,7 +69,7 @@ impl<const W: usize> Ring<W> {
     }
 
     /// Reads the records from number `from` on; returns where to go on, and how many were overwritten before they could be read. Stops before a record that is being
-    /// written.
+    /// written, until half a round has come after it: it is lost then.
     pub fn read(&self, from: u64, mut each: impl FnMut(&[u64; W])) -> (u64, u64) {
         let end = self.end();
         let oldest = end.saturating_sub(self.slots.len() as u64);
@@ -69,7 +78,8 @@ impl<const W: usize> Ring<W> {
         while number < end {
             let slot = self.slot(number);
             let stamp = slot.stamp.load(Ordering::Acquire);
-            if stamp < 2 * number + 2 {
+            let is_recent = end - number <= (self.slots.len() as u64).div_ceil(2);
+            if stamp < 2 * number + 2 && is_recent {
                 break;
             }
             let words = std::array::from_fn(|word| slot.words[word].load(Ordering::Relaxed));
@@ -110,6 +120,25 @@ mod tests {
         assert_eq!((next, lost), (9, 2));
         assert_eq!(records, vec![[5, 25], [6, 36], [7, 49], [8, 64]]);
         assert_eq!(read(&ring, ring.end()), (vec![], 9, 0));
+    }
+
+    #[test]
+    fn a_writer_that_is_held_up_keeps_its_place_and_does_not_hold_up_the_reader() {
+        let ring = Ring::<2>::new(4);
+        let number = ring.next.fetch_add(1, Ordering::Relaxed);
+        ring.slot(number).stamp.store(1, Ordering::Relaxed);
+        assert_eq!(read(&ring, 0), (vec![], 0, 0), "it may still come");
+        (1..4).for_each(|n| ring.push(&[n, n]));
+        assert_eq!(read(&ring, 0), (vec![[1, 1], [2, 2], [3, 3]], 4, 1));
+        (4..6).for_each(|n| ring.push(&[n, n]));
+        assert_eq!(
+            ring.slot(number).words[0].load(Ordering::Relaxed),
+            0,
+            "nobody wrote there meanwhile"
+        );
+        assert_eq!(read(&ring, 4), (vec![], 4, 0));
+        ring.push(&[6, 6]);
+        assert_eq!(read(&ring, 4), (vec![[5, 5], [6, 6]], 7, 1));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 #![cfg(loom)]
 #![forbid(unsafe_code)]
 
+use loom::sync::Arc;
 use loom::thread;
 use plimsoll_memory::process::page_bytes;
 use plimsoll_memory::{
     CacheConfig, CacheKey, CachePolicy, Clear, CommitCap, Inserted, Ledger, Owner, Pool, PoolConfig,
-    Reservation, VectorCache,
+    Reservation, Ring, VectorCache,
 };
 
 const A: Owner = Owner::new(0, "a");
@@ -271,5 +272,29 @@ fn growth_and_a_debit_share_the_last_bytes() {
         assert!(grew || asked);
         assert_eq!(ledger.in_use(), cache.bytes());
         assert_eq!(cap.committed_bytes(), cache.bytes());
+    });
+}
+
+/// Two writers of one place, of whom one reads while the other is under way: what it reads is one writer's whole record.
+#[test]
+fn a_ring_never_shows_a_mixture() {
+    loom::model(|| {
+        let ring = Arc::new(Ring::<2>::new(1));
+        let other = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || ring.push(&[1, 1]))
+        };
+        ring.push(&[2, 2]);
+        let mut seen = 0;
+        let mut each = |words: &[u64; 2]| {
+            assert_eq!(words[0], words[1], "a torn record");
+            seen += 1;
+        };
+        let (next, lost) = ring.read(0, &mut each);
+        other.join().unwrap();
+        let (next, more) = ring.read(next, &mut each);
+        // One that found its place taken was not written; a reader waits for it until half a round has come after it.
+        assert!((1..=2).contains(&next));
+        assert_eq!(seen + lost + more, next);
     });
 }

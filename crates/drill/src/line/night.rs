@@ -177,6 +177,8 @@ impl<'a> Night<'a> {
             }
         }
         drop(Metrics::of(server.address)?);
+        // As rested as it must be after an attack: what is still warm now would excuse what is not given back then.
+        std::thread::sleep(SETTLES_AFTER);
         let idle = group.reading()?;
         Ok(Stage {
             apart: split.is_some(),
