@@ -157,9 +157,9 @@ impl Engine {
         self.gate().register(cache);
     }
 
-    /// Asks for a reclaim cycle that takes all that is idle.
-    pub fn request_reclaim(&self) {
-        self.governor.lock().pacer.request();
+    /// Asks for a reclaim cycle that takes all that is idle; returns the number that it will have, which [`GovernorStats::cycles`] reaches as it ends.
+    pub fn request_reclaim(&self) -> u64 {
+        self.governor.lock().pacer.request()
     }
 
     /// The level of the ledger.

@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::pod::{Pod, cast};
-use crate::process::{errno, page_bytes};
+use crate::process::{drop_pages, errno, page_bytes};
 
 /// Bytes could not be mapped.
 #[derive(Debug)]
@@ -171,19 +171,6 @@ impl Mapping {
         self.bytes().is_empty()
     }
 
-    /// Keeps the bytes in memory until the mapping is gone (`mlock`), so that pressure on the page cache cannot evict weights; bounded by `RLIMIT_MEMLOCK`.
-    pub fn lock(&self) -> Result<(), MapError> {
-        let bytes = self.bytes();
-        // SAFETY: locking changes no contents, and the range is mapped.
-        match unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) } {
-            0 => Ok(()),
-            _ => Err(MapError::Pages {
-                requested_bytes: bytes.len(),
-                error: io::Error::from_raw_os_error(errno()),
-            }),
-        }
-    }
-
     /// Lets the pages that lie wholly within `range` leave memory: bytes that were read once and will hardly be read again. They come
     /// back from the file when they are. Bytes inside the binary and pages that were filled here stay.
     pub fn release(&self, range: Range<usize>) {
@@ -197,14 +184,8 @@ impl Mapping {
         let (start, end) = (range.start.next_multiple_of(page), range.end / page * page);
         if start < end {
             // SAFETY: the pages lie within the mapping, which is of a file, private and never written: dropping them loses nothing.
-            let status = unsafe {
-                libc::madvise(
-                    pages.address.as_ptr().add(start).cast(),
-                    end - start,
-                    libc::MADV_DONTNEED,
-                )
-            };
-            debug_assert!(status == 0, "madvise: errno {}", errno());
+            let dropped = unsafe { drop_pages(pages.address.as_ptr().add(start).cast(), end - start) };
+            debug_assert!(dropped, "madvise: errno {}", errno());
         }
     }
 
@@ -422,7 +403,6 @@ mod tests {
         owned.huge_pages();
         crate::cast_mut::<u32>(owned.bytes_mut()).unwrap()[1] = 5;
         let mapping = owned.freeze().unwrap();
-        mapping.lock().unwrap();
         assert_eq!(cast::<u32>(mapping.bytes()), Some(&[0, 5][..]));
         assert_eq!(mapping.slice(4..8).unwrap().cast::<u32>(), Some(&[5][..]));
         assert_eq!(mapping.slice(2..6).unwrap().cast::<u32>(), None);

@@ -86,6 +86,34 @@ pub fn take_huge_pages_only_where_asked() -> bool {
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, disable, EXCEPT_ADVISED, unused, unused) == 0 }
 }
 
+/// Locks every page of this process that is or comes into memory: no swapping, and the page cache cannot lose weights that were mapped. Nothing comes into memory by
+/// this that is not used, and what is given back leaves as before.
+///
+/// # Errors
+/// The kernel's: without `CAP_IPC_LOCK` the address space, reservations included, must fit in `RLIMIT_MEMLOCK`.
+pub fn lock_memory() -> std::io::Result<()> {
+    // SAFETY: locking changes no contents.
+    match unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// Drops the contents of whole pages, locked ones too. Returns whether the kernel did.
+///
+/// # Safety
+/// The pages lie in a mapping of the caller's of which nobody holds a view whose bytes must stay: anonymous pages read as zero afterwards, those of a file as the file.
+pub(crate) unsafe fn drop_pages(address: *mut libc::c_void, bytes: usize) -> bool {
+    // SAFETY: the caller's promise is what the call asks for.
+    let drop_with = |advice| unsafe { libc::madvise(address, bytes, advice) } == 0;
+    // SAFETY: unlocking changes no contents.
+    let unlock = || unsafe { libc::munlock(address, bytes) } == 0;
+    // Locked pages are another advice's (Linux 5.18), and before that must be unlocked.
+    drop_with(libc::MADV_DONTNEED)
+        || errno() == libc::EINVAL
+            && (drop_with(libc::MADV_DONTNEED_LOCKED) || unlock() && drop_with(libc::MADV_DONTNEED))
+}
+
 /// The longest turn of a thread that takes short ones.
 const SHORT_TURN_NS: u64 = 200_000;
 

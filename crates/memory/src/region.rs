@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::process::{errno, page_bytes, strict_overcommit};
+use crate::process::{drop_pages, errno, page_bytes, strict_overcommit};
 use crate::reservation::Span;
 
 /// The kernel refused to commit, fill or lock pages.
@@ -125,11 +125,7 @@ impl Region {
         let mut bitmap = self.bitmap();
         let (address, bytes) = self.locate(&pages);
         // SAFETY: the range lies in our mapping; the caller holds no live view of it, so no reference sees the bytes change.
-        let drop_pages = || unsafe { libc::madvise(address, bytes, libc::MADV_DONTNEED) } == 0;
-        // SAFETY: unlocking changes no contents.
-        let unlock = || unsafe { libc::munlock(address, bytes) } == 0;
-        // Locked pages (EINVAL) are unlocked first.
-        if !(drop_pages() || errno() == libc::EINVAL && unlock() && drop_pages()) {
+        if !unsafe { drop_pages(address, bytes) } {
             return 0;
         }
         if strict {
@@ -159,14 +155,6 @@ impl Region {
         let (address, bytes) = self.locate(&pages);
         // SAFETY: populating keeps the contents; the range lies in our mapping.
         let status = unsafe { libc::madvise(address, bytes, libc::MADV_POPULATE_WRITE) };
-        self.check(status, bytes)
-    }
-
-    /// Keeps committed `pages` resident until they are given back (`mlock`); bounded by `RLIMIT_MEMLOCK`.
-    pub fn lock(&self, pages: Range<usize>) -> Result<(), CommitError> {
-        let (address, bytes) = self.locate(&pages);
-        // SAFETY: locking keeps the contents; the range lies in our mapping.
-        let status = unsafe { libc::mlock(address, bytes) };
         self.check(status, bytes)
     }
 
@@ -331,7 +319,11 @@ mod tests {
         let (_reservation, region) = region(2);
         region.commit(0..2).unwrap();
         region.populate(0..2).unwrap();
-        region.lock(0..2).unwrap();
+        // SAFETY: locking changes no contents.
+        assert_eq!(
+            unsafe { libc::mlock(region.base().as_ptr().cast(), region.bytes()) },
+            0
+        );
         assert_eq!(region.give_back(0..2), 2 * page_bytes());
     }
 

@@ -164,11 +164,6 @@ impl Scratch {
         self.region.populate(0..self.region.pages())
     }
 
-    /// Keeps every page resident (`mlock`); bounded by `RLIMIT_MEMLOCK`.
-    pub fn lock(&self) -> Result<(), CommitError> {
-        self.region.lock(0..self.region.pages())
-    }
-
     /// Starts a pass with the whole arena.
     pub fn frame(&mut self) -> Frame<'_> {
         // Frames of an earlier borrow are over, even those that were forgotten.

@@ -155,8 +155,10 @@ impl Pacer {
     }
 
     /// Asks for a cycle.
-    pub fn request(&mut self) {
+    /// Returns the number of the cycle that will do it.
+    pub fn request(&mut self) -> u64 {
         self.asked = Some(Cause::Request);
+        self.cycles + 1 + u64::from(self.running.is_some())
     }
 
     /// A level was crossed.
@@ -285,9 +287,9 @@ mod tests {
         pacer.crossed();
         pacer.crossed();
         assert_eq!(pacer.due(0, Nanos(0)), Some(Cause::Level));
-        pacer.request();
+        let number = pacer.request();
         assert_eq!(pacer.due(0, Nanos(0)), Some(Cause::Request));
-        cycle(&mut pacer, 0, Nanos(0));
+        assert_eq!(cycle(&mut pacer, 0, Nanos(0)).number, number);
         assert_eq!(pacer.due(0, Nanos(0)), None);
     }
 

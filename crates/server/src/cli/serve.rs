@@ -34,6 +34,9 @@ pub struct ServeArgs {
     model: ModelArgs,
     #[command(flatten)]
     net: NetArgs,
+    /// Keep all that is used in memory: nothing is swapped, and weights do not leave the page cache. Needs CAP_IPC_LOCK, or `ulimit -l unlimited`.
+    #[arg(long, env)]
+    lock_memory: bool,
     /// Address to listen on. A name that is no address (as containers set HOSTNAME) means all of them.
     #[arg(long, env, default_value = "0.0.0.0")]
     hostname: String,
@@ -184,6 +187,9 @@ pub enum ServeError {
         /// Why it cannot be read.
         source: std::io::Error,
     },
+    /// The kernel does not lock.
+    #[error("--lock-memory: {0}; it takes CAP_IPC_LOCK, or RLIMIT_MEMLOCK as `unlimited` (ulimit -l)")]
+    Lock(std::io::Error),
     /// Logs, traces and metrics.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
@@ -225,6 +231,9 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
         },
         ..Settings::default()
     };
+    if args.lock_memory {
+        plimsoll_memory::process::lock_memory().map_err(ServeError::Lock)?;
+    }
     let StartUp { app, workers } = StartUp::new(&args.model, settings, Some(&args.net))?;
     let net = NetSettings {
         read_idle: Duration::from_millis(args.body_timeout_ms + args.request_timeout_ms)

@@ -8,6 +8,7 @@
 //! | `/debug/pprof/threads` | where each thread stands now | pprof |
 //! | `/debug/pprof/forbidden?seconds=` | allocations where there must be none | pprof |
 //! | `/debug/trace?seconds=` | requests, stages, passes, reclaim cycles, levels, evictions, refusals | Chrome's trace events, as Perfetto opens |
+//! | `POST /debug/reclaim` | runs a reclaim cycle that takes all that is idle, and says what it gave back | JSON |
 //! | `/debug/state?mark=` | who is inside, what workers do, all counts | JSON |
 //!
 //! It is off unless the operator names an address, and has a thread of its own, so that reading a profile, which takes time, holds up no request and is held up by none. All
@@ -16,6 +17,7 @@
 mod names;
 mod pprof;
 mod profiles;
+mod reclaim;
 mod state;
 mod stream;
 mod symbols;
@@ -28,7 +30,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::{StatusCode, Uri, header};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -156,11 +158,12 @@ fn router(app: Arc<App>) -> Router {
         .route("/debug/pprof/forbidden", get(profiles::forbidden))
         .route("/debug/trace", get(trace::trace))
         .route("/debug/state", get(state::state))
+        .route("/debug/reclaim", post(reclaim::reclaim))
         .fallback(|| async {
             Problem::new(
                 StatusCode::NOT_FOUND,
                 "there are /debug/pprof/profile?seconds=, /debug/pprof/heap, /debug/pprof/pools, /debug/pprof/threads, \
-                 /debug/pprof/forbidden?seconds=, /debug/trace?seconds= and /debug/state",
+                 /debug/pprof/forbidden?seconds=, /debug/trace?seconds=, /debug/state and POST /debug/reclaim",
             )
         })
         .with_state(app)
