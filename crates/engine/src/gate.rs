@@ -238,18 +238,26 @@ impl Gate {
     }
 
     /// A job that was granted `bytes` goes into the workers' line; it leaves when the value is dropped.
-    pub(crate) fn job(self: &Arc<Self>, bytes: usize) -> InTurn {
+    ///
+    /// # Errors
+    /// It is small and would wait too long there. At the door nobody knows yet whether it needs workers at all.
+    pub(crate) fn job(self: &Arc<Self>, bytes: usize) -> Result<InTurn, Refusal> {
         let now = self.clock.now();
         let mut state = self.lock();
+        if self.door().is_small(bytes)
+            && let Some(refusal) = self.late(&state, bytes)
+        {
+            return Err(refusal);
+        }
         if state.backlog.is_empty() {
             state.finished.begin(now);
         }
         state.backlog.add(bytes);
-        InTurn {
+        Ok(InTurn {
             gate: Arc::clone(self),
             bytes,
             is_done: false,
-        }
+        })
     }
 
     /// Gives a place back.
@@ -270,7 +278,10 @@ impl Gate {
             return Err(Refusal::Draining);
         }
         state.observe(&self.ledger, now);
-        if let Some(refusal) = self.late(&state, bytes) {
+        // Who is small is asked when it is known whether it needs workers: its body costs little, and many are answered from the cache.
+        if !self.door().is_small(bytes)
+            && let Some(refusal) = self.late(&state, bytes)
+        {
             return Err(refusal);
         }
         if (state.waiting.is_empty() || self.is_in_own_part(bytes))
@@ -387,7 +398,7 @@ impl Gate {
         }
     }
 
-    /// The refusal of a newcomer of `bytes` that would wait too long for workers.
+    /// The refusal of a request of `bytes` that would wait too long for workers.
     fn late(&self, state: &State, bytes: usize) -> Option<Refusal> {
         let line_ms_max = self.line_max?.0 / 1_000_000;
         let line_ms = state.finished.ms_for(state.backlog.before(bytes))?;

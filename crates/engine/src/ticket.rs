@@ -276,7 +276,13 @@ impl Ticket {
             Ok(()) => text_stage::run_at_once(&engine, &mut work),
             Err(refusal) => Some(Err(refusal.into())),
         };
-        work.in_turn = known.is_none().then(|| engine.gate().job(granted_bytes));
+        let known = known.or_else(|| match engine.gate().job(granted_bytes) {
+            Ok(in_turn) => {
+                work.in_turn = Some(in_turn);
+                None
+            }
+            Err(refusal) => Some(Err(refusal.into())),
+        });
         let mut cell = engine.berths().lock(self.place.id);
         cell.receiving_bytes = 0;
         cell.waker = None;

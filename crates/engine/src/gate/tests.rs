@@ -155,28 +155,30 @@ fn a_high_level_lets_newcomers_in_up_to_the_resume_mark() {
 #[test]
 fn who_would_wait_too_long_for_workers_is_refused() {
     let (gate, clock) = gate(1000, 64, 8);
-    let mut jobs: Vec<_> = (0..24).map(|_| gate.job(1)).collect();
-    assert!(gate.enter(1).is_ok(), "nothing was measured yet");
+    let job = || gate.job(1).expect("it does not wait too long");
+    let mut jobs: Vec<_> = (0..24).map(|_| job()).collect();
     clock.advance(Nanos::from_ms(400));
     // Who goes away was not done.
-    (0..100).for_each(|_| drop(gate.job(1)));
+    (0..100).for_each(|_| drop(job()));
     jobs.drain(16..).for_each(|mut job| job.is_done = true);
-    assert!(gate.enter(1).is_ok(), "16 jobs, 8 in 400 ms: 800 ms");
-    jobs.extend((0..8).map(|_| gate.job(1)));
+    // 16 jobs, 8 in 400 ms: 800 ms.
+    jobs.extend((0..5).map(|_| job()));
     let Err(Refusal::Overloaded {
         reason,
         retry_after_ms,
-    }) = gate.enter(1)
+    }) = gate.job(1)
     else {
         panic!("let in")
     };
     let expected = Shortage::Time {
-        line_ms: 1200,
+        line_ms: 1050,
         line_ms_max: 1000,
     };
-    assert_eq!((reason, retry_after_ms), (expected, 200));
+    assert_eq!((reason, retry_after_ms), (expected, 50));
+    assert!(gate.enter(1).is_ok(), "it may be small enough to need no worker");
+    assert!(matches!(gate.enter(30), Err(Refusal::Overloaded { .. })));
     drop(jobs);
-    assert!(gate.enter(1).is_ok());
+    assert!(gate.job(1).is_ok() && gate.enter(30).is_ok());
 }
 
 #[test]

@@ -25,6 +25,8 @@ const INTERVAL_MOST: Nanos = Nanos::from_ms(2000);
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     since: Nanos,
+    /// When something came back last.
+    last: Nanos,
     amount: u64,
     returns: u32,
     per_ms: f64,
@@ -32,13 +34,16 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// From now on something is out: the time before does not count.
+    /// From now on something is out: the time since the last came back does not count.
     pub fn begin(&mut self, now: Nanos) {
-        (self.since, self.amount, self.returns) = (now, 0, 0);
+        let counted = self.last.since(self.since);
+        self.since = Nanos(now.0.saturating_sub(counted));
+        self.last = now;
     }
 
     /// So much came back.
     pub fn add(&mut self, amount: usize, now: Nanos) {
+        self.last = now;
         self.amount += amount as u64;
         self.returns += 1;
         let span = now.since(self.since);
@@ -50,7 +55,7 @@ impl Drain {
         // The first few count alike.
         let weight = WEIGHT.max(1.0 / f64::from(self.intervals));
         self.per_ms += weight * (rate - self.per_ms);
-        self.begin(now);
+        (self.since, self.amount, self.returns) = (now, 0, 0);
     }
 
     /// Milliseconds until `amount` will have come back; `None` before anything was measured.
@@ -71,6 +76,17 @@ mod tests {
             (0..8).for_each(|_| drain.add(125, Nanos::from_ms(second + 100)));
         }
         assert_eq!(drain.ms_for(100), Some(10));
+    }
+
+    /// At moderate load something is out for a few milliseconds at a time.
+    #[test]
+    fn short_times_add_up() {
+        let mut drain = Drain::default();
+        for nth in 0..20 {
+            drain.begin(Nanos::from_ms(1000 * nth));
+            drain.add(50, Nanos::from_ms(1000 * nth + 5));
+        }
+        assert_eq!(drain.ms_for(100), Some(10), "1000 in 20 times 5 ms");
     }
 
     #[test]
