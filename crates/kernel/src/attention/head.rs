@@ -21,22 +21,27 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// A token's columns: part 0 is the query's, 1 the key's, 2 the value's.
+    /// Where a token's columns begin: part 0 is the query's, 1 the key's, 2 the value's. Unlike the pointer of a slice of them, this
+    /// one may go on to other tokens: it is made from the pointer to all of Q, K and V.
+    #[inline(always)]
+    fn start(&self, token: usize, part: usize) -> *mut f32 {
+        debug_assert!(token < self.len && part < 3);
+        // SAFETY: within Q, K and V, as `attention` checked.
+        unsafe { self.q.add((token * 3 + part) * self.width) }
+    }
+
+    /// A token's columns.
     #[inline(always)]
     pub(super) fn columns(&self, token: usize, part: usize) -> &[f32] {
-        debug_assert!(token < self.len && part < 3);
         // SAFETY: within Q, K and V, as `attention` checked; nobody else writes these columns.
-        unsafe {
-            core::slice::from_raw_parts(self.q.add(token * 3 * self.width + part * self.width), self.dim)
-        }
+        unsafe { core::slice::from_raw_parts(self.start(token, part), self.dim) }
     }
 
     /// Where the context goes.
     #[inline(always)]
     pub(super) fn context(&mut self, token: usize) -> &mut [f32] {
-        debug_assert!(token < self.len);
         // SAFETY: as in `columns`; the result borrows the head mutably.
-        unsafe { core::slice::from_raw_parts_mut(self.q.add(token * 3 * self.width), self.dim) }
+        unsafe { core::slice::from_raw_parts_mut(self.start(token, 0), self.dim) }
     }
 }
 
@@ -81,9 +86,13 @@ fn turn<S: Simd>(s: S, head: &Head, keys: Range<usize>, steps: Range<usize>, to:
     assert!(to.len() >= (steps.len() - 1) * PANEL + S::LANES);
     let to = to.as_mut_ptr();
     if head.format == Format::F32 && keys.len() == S::LANES && steps.len() == S::LANES {
-        let from = head.columns(keys.start, 1)[steps.start..steps.end].as_ptr();
-        // SAFETY: every key has these steps, `3 * width` floats from one to the next; `to` is long enough, as asserted.
-        unsafe { s.transpose(from.cast(), 3 * head.width, to, PANEL, S::LANES) };
+        assert!(keys.end <= head.len && steps.end <= head.dim);
+        // SAFETY: every key has these steps, `3 * width` floats from one to the next, and `start` may reach all of them; nobody writes a
+        // head's keys, and no reference to them is alive here. `to` is long enough, as asserted, and may be reached up to its end.
+        unsafe {
+            let from = head.start(keys.start, 1).add(steps.start);
+            s.transpose(from.cast_const().cast(), 3 * head.width, to, PANEL, S::LANES);
+        }
         return;
     }
     let mut rows = [[0; LANES_MAX]; LANES_MAX];
