@@ -480,10 +480,13 @@ impl Binder {
     }
 }
 
-/// What a file's products are best computed in: bf16 loses nothing of weights that are bf16.
+/// What a file's products are best computed in: bf16 loses nothing of weights that are bf16. Buffers beside them (`position_ids`) do
+/// not count.
 fn suited(table: &Safetensors) -> Format {
-    let matrices = || table.tensors.values().filter(|entry| entry.shape.len() == 2);
-    if matrices().next().is_some() && matrices().all(|entry| entry.dtype == Dtype::BF16) {
+    let is_weight =
+        |(name, entry): &(&String, &TensorEntry)| name.ends_with(".weight") && entry.shape.len() == 2;
+    let mut weights = table.tensors.iter().filter(is_weight).peekable();
+    if weights.peek().is_some() && weights.all(|(_, entry)| entry.dtype == Dtype::BF16) {
         Format::Bf16
     } else {
         Format::F32

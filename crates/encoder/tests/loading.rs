@@ -34,6 +34,21 @@ impl Copy {
         std::fs::write(path, contents).unwrap();
     }
 
+    /// Adds a tensor of zeros behind the others.
+    fn add_tensor(&self, name: &str, dtype: &str, shape: [usize; 2], bytes: usize) {
+        let path = self.0.join("model.safetensors");
+        let file = std::fs::read(&path).unwrap();
+        let data = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+        let mut table: serde_json::Value = serde_json::from_slice(&file[8..data]).unwrap();
+        let end = file.len() - data;
+        table[name] = serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [end, end + bytes]});
+        let mut table = table.to_string().into_bytes();
+        table.resize(table.len().next_multiple_of(64) - 8, b' ');
+        let length = (table.len() as u64).to_le_bytes();
+        let zeros = vec![0; bytes];
+        std::fs::write(path, [&length[..], &table, &file[data..], &zeros].concat()).unwrap();
+    }
+
     /// The error without the directory's name.
     fn error(&self) -> String {
         let error = Model::load_dir(&self.0)
@@ -318,6 +333,16 @@ fn misaligned_weights_are_converted_and_give_the_same_answers() {
     fixtures::forward(&model, &packed.batch(), |hidden| {
         fixtures::check_close("misaligned", hidden.token(0), &cases[0].hidden[0]);
     });
+}
+
+/// A buffer that old checkpoints carry along, and whose rows are no weights.
+#[test]
+fn a_buffer_of_numbers_does_not_change_the_format() {
+    let copy = Copy::of("bert-bf16", "buffer");
+    copy.add_tensor("embeddings.position_ids", "I64", [1, 30], 8 * 30);
+    assert_eq!(Model::load_dir(&copy.0).unwrap().info().format, "bf16");
+    copy.add_tensor("classifier.weight", "F32", [2, 32], 4 * 64);
+    assert_eq!(Model::load_dir(&copy.0).unwrap().info().format, "f32");
 }
 
 #[test]
