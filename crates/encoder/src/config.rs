@@ -1,7 +1,7 @@
-//! `config.json`, `modules.json`, `1_Pooling/config.json` and `sentence_bert_config.json`.
+//! `config.json`; what sentence-transformers puts beside it is read in [`sentence`].
 
-use std::collections::BTreeMap;
-use std::path::{Component, Path};
+pub(crate) mod labels;
+pub(crate) mod sentence;
 
 use plimsoll_kernel::{Activation, HEAD_DIM_MAX};
 use serde::Deserialize;
@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::LoadError;
 use crate::info::{Family, Pooling, Problem};
+use labels::LabelNames;
 
 /// Beyond any model of this family; keeps arithmetic on sizes far from overflow.
 const SIDE_MAX: usize = 1 << 24;
@@ -29,7 +30,7 @@ pub(crate) struct Config {
     pub(crate) types: usize,
     /// The architecture's last word: `ForSequenceClassification`, `Model`, ...
     pub(crate) purpose: Option<String>,
-    pub(crate) labels: Option<Vec<String>>,
+    pub(crate) labels: Option<LabelNames>,
     pub(crate) problem: Option<String>,
     pub(crate) plimsoll_heads: PlimsollHeads,
 }
@@ -45,7 +46,7 @@ pub(crate) struct PlimsollHeads {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlimsollSequence {
-    pub(crate) id2label: BTreeMap<String, String>,
+    pub(crate) id2label: LabelNames,
     #[serde(default)]
     pub(crate) pooling: Option<String>,
     #[serde(default)]
@@ -57,7 +58,7 @@ pub(crate) struct PlimsollSequence {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PlimsollToken {
-    pub(crate) id2label: BTreeMap<String, String>,
+    pub(crate) id2label: LabelNames,
     /// Rows of labels that a piece has: with more than one, they label its characters.
     #[serde(default)]
     pub(crate) slots: Option<usize>,
@@ -84,7 +85,7 @@ struct Raw {
     vocab_size: Option<usize>,
     type_vocab_size: Option<usize>,
     is_decoder: Option<bool>,
-    id2label: Option<BTreeMap<String, String>>,
+    id2label: Option<LabelNames>,
     problem_type: Option<String>,
     #[serde(default)]
     plimsoll_heads: PlimsollHeads,
@@ -129,10 +130,7 @@ impl Config {
                 .architectures
                 .and_then(|names| names.into_iter().next())
                 .map(|name| purpose(&name)),
-            labels: raw
-                .id2label
-                .map(|labels| ordered_labels(FILE, labels))
-                .transpose()?,
+            labels: raw.id2label,
             problem: raw.problem_type,
             plimsoll_heads: raw.plimsoll_heads,
         };
@@ -221,33 +219,6 @@ pub(crate) fn activation(name: &str) -> Result<Activation, LoadError> {
     }
 }
 
-/// Labels in index order; the keys must be 0, 1, 2 and so on.
-pub(crate) fn ordered_labels(
-    file: &'static str,
-    labels: BTreeMap<String, String>,
-) -> Result<Vec<String>, LoadError> {
-    let count = labels.len();
-    if count == 0 || count > usize::from(u16::MAX) {
-        return Err(LoadError::Config {
-            file,
-            reason: format!("id2label has {count} labels"),
-        });
-    }
-    let mut ordered = vec![None; count];
-    for (key, label) in labels {
-        let slot = key.parse::<usize>().ok().and_then(|index| ordered.get_mut(index));
-        *slot.ok_or_else(|| LoadError::Config {
-            file,
-            reason: format!("id2label has key {} among {count} labels", short(&key)),
-        })? = Some(label);
-    }
-    let labels: Option<Vec<String>> = ordered.into_iter().collect();
-    labels.ok_or_else(|| LoadError::Config {
-        file,
-        reason: "id2label names an index twice".into(),
-    })
-}
-
 /// The meaning of logits, as `transformers`' text classification pipeline decides it.
 pub(crate) fn problem(name: Option<&str>, labels: usize) -> Result<Problem, LoadError> {
     match name {
@@ -273,106 +244,6 @@ pub(crate) fn pooling(name: &str) -> Result<Pooling, LoadError> {
 /// Poolings by their names, joined by `+`: their vectors one behind the other.
 pub(crate) fn poolings(names: &str) -> Result<Vec<Pooling>, LoadError> {
     names.split('+').map(pooling).collect()
-}
-
-/// One entry of `modules.json`.
-#[derive(Debug, Deserialize)]
-struct Module {
-    #[serde(default)]
-    path: String,
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-/// What `modules.json` asks for behind the transformer.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Modules {
-    /// Directory of the pooling module.
-    pub(crate) pooling_path: Option<String>,
-    pub(crate) normalize: bool,
-}
-
-impl Modules {
-    pub(crate) fn parse(json: &[u8]) -> Result<Modules, LoadError> {
-        const FILE: &str = "modules.json";
-        let mut modules = Modules::default();
-        for module in parse::<Vec<Module>>(FILE, json)? {
-            let kind = module.kind.rsplit('.').next().unwrap_or_default();
-            match kind {
-                "Transformer" => {}
-                "Normalize" => modules.normalize = true,
-                "Pooling" => {
-                    let path = Path::new(&module.path);
-                    let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
-                    if !is_below || module.path.is_empty() {
-                        let reason = format!(
-                            "the path {:?} is not one below the directory",
-                            short(&module.path)
-                        );
-                        return Err(LoadError::Config { file: FILE, reason });
-                    }
-                    modules.pooling_path = Some(module.path);
-                }
-                other => {
-                    return Err(LoadError::Unsupported(format!(
-                        "module {} in modules.json",
-                        short(other)
-                    )));
-                }
-            }
-        }
-        Ok(modules)
-    }
-}
-
-/// Reads the pooling module's configuration.
-pub(crate) fn parse_pooling(json: &[u8]) -> Result<Pooling, LoadError> {
-    const FILE: &str = "1_Pooling/config.json";
-    const PREFIX: &str = "pooling_mode_";
-    let fields: BTreeMap<String, serde_json::Value> = parse(FILE, json)?;
-    if let Some(mode) = fields.get("pooling_mode").and_then(|mode| mode.as_str()) {
-        return pooling(mode);
-    }
-    let on = |(name, value): (&String, &serde_json::Value)| {
-        name.strip_prefix(PREFIX)
-            .filter(|_| value == &serde_json::Value::Bool(true))
-            .map(String::from)
-    };
-    let modes: Vec<String> = fields.iter().filter_map(on).collect();
-    match &modes[..] {
-        [mode] => match mode.as_str() {
-            "mean_tokens" => Ok(Pooling::Mean),
-            "cls_token" => Ok(Pooling::Cls),
-            "lasttoken" => Ok(Pooling::LastToken),
-            "max_tokens" => Ok(Pooling::Max),
-            other => Err(LoadError::Unsupported(format!("{PREFIX}{}", short(other)))),
-        },
-        [] => Err(LoadError::Config {
-            file: FILE,
-            reason: "no pooling mode is on".into(),
-        }),
-        several => Err(LoadError::Unsupported(format!(
-            "{} pooling modes joined",
-            several.len()
-        ))),
-    }
-}
-
-#[derive(Deserialize)]
-struct SentenceBert {
-    max_seq_length: Option<usize>,
-}
-
-/// The largest number of tokens by `sentence_bert_config.json`.
-pub(crate) fn parse_sentence_bert(json: &[u8]) -> Result<Option<usize>, LoadError> {
-    const FILE: &str = "sentence_bert_config.json";
-    match parse::<SentenceBert>(FILE, json)?.max_seq_length {
-        Some(0) => Err(LoadError::Config {
-            file: FILE,
-            reason: "max_seq_length is 0".into(),
-        }),
-        max => Ok(max),
-    }
 }
 
 fn parse<T: DeserializeOwned>(file: &'static str, json: &[u8]) -> Result<T, LoadError> {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use plimsoll_kernel::{Activation, Kernel};
 
+use crate::config::labels::{LabelNames, default_name};
 use crate::config::{self, Config, PlimsollHeads, PlimsollSequence};
 use crate::error::LoadError;
 use crate::hidden::Hidden;
@@ -13,6 +14,7 @@ use crate::weights::{Binder, Floats, Group, Store};
 
 /// Floats of a vector that exist at once.
 pub(crate) const BLOCK: usize = 256;
+const CONFIG: &str = "config.json";
 const SEQUENCE: &str = "plimsoll.sequence_classifier";
 const TOKEN: &str = "plimsoll.token_classifier";
 
@@ -66,17 +68,13 @@ impl Heads {
                 heads.sequence = Some(SequenceHead::bind(config, prefix, binder)?);
             }
             Some("ForTokenClassification") => {
-                heads.token = Some(TokenHead::bind(
-                    config,
-                    "classifier",
-                    config.labels.clone(),
-                    binder,
-                )?);
+                let labels = config.labels.as_ref();
+                heads.token = Some(TokenHead::bind(config, "classifier", labels, binder)?);
             }
             None if binder.has("classifier.weight") || binder.has("classifier.dense.weight") => {
                 let reason = "architectures is missing, so what classifier.* is for cannot be told";
                 return Err(LoadError::Config {
-                    file: "config.json",
+                    file: CONFIG,
                     reason: reason.into(),
                 });
             }
@@ -93,26 +91,20 @@ impl Heads {
         binder: &mut Binder,
     ) -> Result<(), LoadError> {
         let twice = |what: &str| LoadError::Config {
-            file: "config.json",
+            file: CONFIG,
             reason: format!("two {what} classifiers: the architecture's and plimsoll_heads'"),
         };
         if let Some(head) = &extra.sequence_classifier {
             if self.sequence.is_some() {
                 return Err(twice("sequence"));
             }
-            self.sequence = Some(SequenceHead::bind_plimsoll(
-                config.hidden,
-                head,
-                "config.json",
-                binder,
-            )?);
+            self.sequence = Some(SequenceHead::bind_plimsoll(config.hidden, head, CONFIG, binder)?);
         }
         if let Some(head) = &extra.token_classifier {
             if self.token.is_some() {
                 return Err(twice("token"));
             }
-            let labels = config::ordered_labels("config.json", head.id2label.clone())?;
-            self.token = Some(TokenHead::bind_slots(config, labels, head.slots, binder)?);
+            self.token = Some(TokenHead::bind_slots(config, &head.id2label, head.slots, binder)?);
         }
         Ok(())
     }
@@ -127,7 +119,7 @@ impl SequenceHead {
                 ("classifier.dense".into(), Activation::Tanh, "classifier.out_proj")
             }
         };
-        let labels = labels_of(output, config.labels.clone(), binder)?;
+        let labels = labels_of(output, config.labels.as_ref(), CONFIG, binder)?;
         let dense = Dense::bind(&dense, config.hidden, config.hidden, binder)?;
         let problem = config::problem(config.problem.as_deref(), labels.len())?;
         Ok(SequenceHead {
@@ -150,10 +142,9 @@ impl SequenceHead {
         file: &'static str,
         binder: &mut Binder,
     ) -> Result<SequenceHead, LoadError> {
-        let labels = config::ordered_labels(file, head.id2label.clone())?;
         let pooling = config::poolings(head.pooling.as_deref().unwrap_or("cls"))?;
         let inputs = pooling.len() * hidden;
-        let labels = labels_of(SEQUENCE, Some(labels), binder)?;
+        let labels = labels_of(SEQUENCE, Some(&head.id2label), file, binder)?;
         let activation = head.activation.as_deref().map(config::activation).transpose()?;
         let dense_name = format!("{SEQUENCE}.dense");
         let dense = if binder.has(&format!("{dense_name}.weight")) {
@@ -299,10 +290,10 @@ impl TokenHead {
     fn bind(
         config: &Config,
         name: &str,
-        labels: Option<Vec<String>>,
+        labels: Option<&LabelNames>,
         binder: &mut Binder,
     ) -> Result<TokenHead, LoadError> {
-        let labels = labels_of(name, labels, binder)?;
+        let labels = labels_of(name, labels, CONFIG, binder)?;
         let output = Dense::bind(name, labels.len(), config.hidden, binder)?;
         Ok(TokenHead {
             output,
@@ -313,17 +304,17 @@ impl TokenHead {
 
     fn bind_slots(
         config: &Config,
-        labels: Vec<String>,
+        names: &LabelNames,
         slots: Option<usize>,
         binder: &mut Binder,
     ) -> Result<TokenHead, LoadError> {
         let slots = slots.unwrap_or(1);
         if slots == 1 {
-            return TokenHead::bind(config, TOKEN, Some(labels), binder);
+            return TokenHead::bind(config, TOKEN, Some(names), binder);
         }
-        let labels = Labels::new(labels);
+        let labels = Labels::new(names.of_rows(names.len(), TOKEN, CONFIG)?);
         let characters = CharacterLabels::new(&labels, slots).ok_or_else(|| LoadError::Config {
-            file: "config.json",
+            file: CONFIG,
             reason: format!("token_classifier has {slots} slots: 2 to 16 need the labels O and B-, M-, E-, S- of each of 1 to 16 kinds"),
         })?;
         Ok(TokenHead {
@@ -416,19 +407,21 @@ impl TokenHead {
     }
 }
 
-/// The labels by `config.json`, or `LABEL_0`, `LABEL_1`, ... as `transformers` names them; as many as the tensor has rows.
-fn labels_of(output: &str, labels: Option<Vec<String>>, binder: &Binder) -> Result<Labels, LoadError> {
-    let rows = binder.rows(&format!("{output}.weight"))?;
-    let labels = labels.unwrap_or_else(|| (0..rows).map(|index| format!("LABEL_{index}")).collect());
-    if labels.len() != rows || rows == 0 || rows > usize::from(u16::MAX) {
-        let reason = format!(
-            "id2label has {} labels, {output}.weight has {rows} rows",
-            labels.len()
-        );
-        return Err(LoadError::Config {
-            file: "config.json",
-            reason,
-        });
+/// The labels by `file`, or `LABEL_0`, `LABEL_1`, ... as `transformers` names them; as many as the tensor has rows.
+fn labels_of(
+    output: &str,
+    names: Option<&LabelNames>,
+    file: &'static str,
+    binder: &Binder,
+) -> Result<Labels, LoadError> {
+    let weight = format!("{output}.weight");
+    let rows = binder.rows(&weight)?;
+    if rows == 0 || rows > usize::from(u16::MAX) {
+        let reason = format!("{weight} has {rows} rows, a head has 1 to {} labels", u16::MAX);
+        return Err(LoadError::Unsupported(reason));
     }
-    Ok(Labels::new(labels))
+    Ok(Labels::new(match names {
+        Some(names) => names.of_rows(rows, &weight, file)?,
+        None => (0..rows).map(default_name).collect(),
+    }))
 }

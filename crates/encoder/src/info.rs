@@ -105,6 +105,10 @@ pub struct ModelInfo {
     pub type_vocab_size: usize,
     /// How [`Model::pool`](crate::Model::pool) joins tokens.
     pub pooling: Pooling,
+    /// Whether a prompt's tokens, and the special ones before them, are among those that are joined.
+    pub include_prompt: bool,
+    /// The file that wants texts lower-cased before the tokenizer reads them, if one does.
+    pub lower_case_by: Option<&'static str>,
     /// Whether the model's own pipeline ends with normalisation.
     pub normalize: bool,
     /// The head over sequences, when there is one.

@@ -20,14 +20,15 @@
 //! ```
 //!
 //! # Directories
-//! `config.json` and `model.safetensors` are needed. `modules.json` with its pooling module and `sentence_bert_config.json`
-//! are obeyed when there. Tensors are `F32` (mapped), `F16` or `BF16` (converted once), or Q4_0 blocks (mapped): a `U8`
+//! `config.json` and `model.safetensors` are needed. `modules.json` with its pooling module and `sentence_bert_config.json`, also by
+//! its older names, are obeyed when there; what concerns the tokenizer and prompts, [`ModelInfo`] says to those who have them. Tensors are `F32` (mapped), `F16` or `BF16` (converted once), or Q4_0 blocks (mapped): a `U8`
 //! tensor `[rows, columns / 32 * 18]` whose name is listed, separated by commas, in the file's metadata under `plimsoll.q4_0`.
 //! The matrices of products are packed at loading, in the format asked for, or lie packed in the file that [`quantize`] wrote.
 //!
 //! # Heads
 //! The architecture in `config.json` says what `classifier.*` is: `...ForSequenceClassification` (BERT's pooler, RoBERTa's
-//! `dense` and `out_proj`, DistilBERT's `pre_classifier`) or `...ForTokenClassification`, with the labels of `id2label`.
+//! `dense` and `out_proj`, DistilBERT's `pre_classifier`) or `...ForTokenClassification`, with the labels of `id2label`;
+//! a row that it does not name is `LABEL_n`.
 //! One file may carry both kinds beside an encoder that embeds. Such heads are announced in `config.json`:
 //!
 //! ```json

@@ -8,7 +8,8 @@ use plimsoll_memory::{Frame, Mapping, ScratchReq};
 
 use crate::arch::Encoder;
 use crate::batch::{Batch, BatchShape};
-use crate::config::{self, Config, Modules};
+use crate::config::Config;
+use crate::config::sentence::{Modules, PoolingModule, SENTENCE_BERT_FILES, SentenceBert};
 use crate::error::{ForwardError, LoadError};
 use crate::forward::{self, Pass};
 use crate::head;
@@ -28,8 +29,8 @@ pub struct ModelFiles<'a> {
     pub modules: Option<&'a [u8]>,
     /// `config.json` of its pooling module; without one, the mean.
     pub pooling: Option<&'a [u8]>,
-    /// `sentence_bert_config.json`.
-    pub sentence_bert: Option<&'a [u8]>,
+    /// `sentence_bert_config.json`, or the file that older directories have in its place: its name and contents.
+    pub sentence_bert: Option<(&'static str, &'a [u8])>,
     /// What products are computed in; `None`: what suits the file, see [`Model::load_dir_as`].
     pub format: Option<Format>,
 }
@@ -75,13 +76,13 @@ impl Model {
             },
             None => read_optional(path, "1_Pooling/config.json")?,
         };
-        let sentence_bert = read_optional(path, "sentence_bert_config.json")?;
+        let sentence_bert = read_first(path, &SENTENCE_BERT_FILES)?;
         Model::from_parts(ModelFiles {
             config: &config,
             weights: map_weights(path)?,
             modules: modules.as_deref(),
             pooling: pooling.as_deref(),
-            sentence_bert: sentence_bert.as_deref(),
+            sentence_bert: sentence_bert.as_ref().map(|(name, json)| (*name, &json[..])),
             format,
         })
     }
@@ -93,16 +94,13 @@ impl Model {
     pub fn from_parts(files: ModelFiles<'_>) -> Result<Model, LoadError> {
         let config = Config::parse(files.config)?;
         let modules = files.modules.map(Modules::parse).transpose()?.unwrap_or_default();
-        let pooling = files
-            .pooling
-            .map(config::parse_pooling)
-            .transpose()?
-            .unwrap_or(Pooling::Mean);
-        let limit = files
-            .sentence_bert
-            .map(config::parse_sentence_bert)
-            .transpose()?
-            .flatten();
+        let pooling = files.pooling.map(PoolingModule::parse).transpose()?;
+        let pooling = pooling.unwrap_or_default();
+        let sentence_bert = match files.sentence_bert {
+            Some((file, json)) => SentenceBert::parse(file, json)?,
+            None => SentenceBert::default(),
+        };
+        let limit = sentence_bert.max_seq_length;
         let mut binder = Binder::new(files.weights, files.format)?;
         let encoder = Encoder::bind(&config, &mut binder)?;
         let heads = Heads::bind(&config, &encoder.prefix, &mut binder)?;
@@ -120,7 +118,12 @@ impl Model {
             positions_max,
             vocab_size: config.vocab_size,
             type_vocab_size: config.types,
-            pooling,
+            pooling: pooling.pooling,
+            include_prompt: pooling.include_prompt,
+            lower_case_by: files
+                .sentence_bert
+                .filter(|_| sentence_bert.do_lower_case == Some(true))
+                .map(|(file, _)| file),
             normalize: modules.normalize,
             sequence_head: heads.sequence.as_ref().map(|head| head.info.clone()),
             token_head: heads.token.as_ref().map(|head| head.labels.clone()),
@@ -348,6 +351,19 @@ fn read_optional(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, LoadEr
         Err(LoadError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The first of these files that is there.
+fn read_first(
+    directory: &Path,
+    names: &[&'static str],
+) -> Result<Option<(&'static str, Vec<u8>)>, LoadError> {
+    for name in names {
+        if let Some(bytes) = read_optional(directory, name)? {
+            return Ok(Some((name, bytes)));
+        }
+    }
+    Ok(None)
 }
 
 pub(crate) fn map_weights(directory: &Path) -> Result<Mapping, LoadError> {

@@ -215,16 +215,90 @@ fn sentence_transformers_modules() {
     );
 }
 
+/// Sentence-transformers wrote it under a name of each architecture once, and looks for them in this order.
+#[test]
+fn sentence_transformers_configurations_of_any_name() {
+    let copy = Copy::of("bert", "legacy");
+    let names = [
+        "xlnet",
+        "xlm-roberta",
+        "albert",
+        "camembert",
+        "distilbert",
+        "roberta",
+        "bert",
+    ];
+    for (name, tokens_max) in names.iter().zip(3..) {
+        let file = format!("sentence_{name}_config.json");
+        copy.write(&file, &format!(r#"{{"max_seq_length":{tokens_max}}}"#));
+        assert_eq!(
+            Model::load_dir(&copy.0).unwrap().info().tokens_max,
+            tokens_max,
+            "{name}"
+        );
+    }
+    let copy = Copy::of("bert", "legacy-zero");
+    copy.write("sentence_roberta_config.json", r#"{"max_seq_length":0}"#);
+    assert_eq!(copy.error(), "sentence_roberta_config.json: max_seq_length is 0");
+}
+
+/// The labels of a copy whose `id2label` is `id2label`, or the error.
+fn labels(tag: &str, id2label: &str) -> Result<Vec<String>, String> {
+    let copy = Copy::of("bert-token", tag);
+    let path = copy.0.join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["id2label"] = serde_json::from_str(id2label).unwrap();
+    std::fs::write(path, config.to_string()).unwrap();
+    let model = Model::load_dir(&copy.0).map_err(|error| error.to_string())?;
+    let labels = model.info().token_head.clone().unwrap();
+    Ok((0..labels.len())
+        .map(|index| labels.name(index).to_owned())
+        .collect())
+}
+
+#[test]
+fn labels_are_what_the_file_says() {
+    let served =
+        |id2label: &str| labels("named", id2label).unwrap_or_else(|error| panic!("{id2label}: {error}"));
+    assert_eq!(
+        served(r#"{"0":0,"1":1.5,"2":-3,"3":"","4":"中"}"#),
+        ["0", "1.5", "-3", "", "中"]
+    );
+    assert_eq!(
+        served(r#"{"0":"a","1":"a","2":"b","3":"a","4":"b"}"#),
+        ["a", "a", "b", "a", "b"]
+    );
+    // As many as there are rows is what `transformers` asks for, whatever their ids are.
+    assert_eq!(
+        served(r#"{"1":"a","2":"b","3":"c","4":"d","5":"e"}"#),
+        ["LABEL_0", "a", "b", "c", "d"]
+    );
+    assert_eq!(
+        served(r#"{"0":"a","4":"e"}"#),
+        ["a", "LABEL_1", "LABEL_2", "LABEL_3", "e"]
+    );
+}
+
 #[test]
 fn heads_that_do_not_fit_their_labels() {
-    let copy = Copy::of("bert-token", "labels");
-    copy.replace("config.json", "\"4\": \"I-LOC\"", "\"5\": \"I-LOC\"");
-    assert_eq!(copy.error(), "config.json: id2label has key 5 among 5 labels");
-    copy.replace("config.json", ",\n    \"5\": \"I-LOC\"", "");
-    assert_eq!(
-        copy.error(),
-        "config.json: id2label has 4 labels, classifier.weight has 5 rows"
-    );
+    for (id2label, error) in [
+        (
+            r#"{"0":"a","1":"b","2":"c","3":"d"}"#,
+            "id2label has 4 labels, classifier.weight has 5 rows",
+        ),
+        (
+            r#"{"0":"a","1":"b","2":"c","3":"d","4":"e","5":"f"}"#,
+            "id2label has 6 labels, classifier.weight has 5 rows",
+        ),
+        ("{}", "id2label has 0 labels, classifier.weight has 5 rows"),
+        (r#"{"0":["a"]}"#, "a label is neither text nor a number at line 1"),
+    ] {
+        let found = labels("unfit", id2label).unwrap_err();
+        assert!(
+            found.starts_with(&format!("config.json: {error}")),
+            "{id2label}: {found}"
+        );
+    }
 
     let copy = Copy::of("bert-token", "nameless");
     copy.replace("config.json", "\"architectures\"", "\"designs\"");
