@@ -11,6 +11,7 @@
 pub(crate) mod compose;
 pub(crate) mod load;
 pub(crate) mod precompiled;
+pub(crate) mod queue;
 pub(crate) mod stage;
 
 use crate::unicode::{ONIG_LETTER, ONIG_NUMBER, has};
@@ -53,7 +54,7 @@ impl<'s> Chars<'s> {
 
     #[inline]
     pub(crate) fn push(&mut self, sourced: Sourced) {
-        self.words[self.len] = [sourced.c as u32, sourced.start, sourced.end];
+        self.words[self.len] = pack(sourced);
         self.len += 1;
     }
 
@@ -74,15 +75,13 @@ impl<'s> Chars<'s> {
         self.len = self.len.min(len);
     }
 
-    /// Removes the first `count`.
-    pub(crate) fn drop_front(&mut self, count: usize) {
-        self.words.copy_within(count..self.len, 0);
-        self.len -= count;
-    }
-
     fn set(&mut self, at: usize, sourced: Sourced) {
-        self.words[at] = [sourced.c as u32, sourced.start, sourced.end];
+        self.words[at] = pack(sourced);
     }
+}
+
+fn pack(sourced: Sourced) -> [u32; SOURCED_WORDS] {
+    [sourced.c as u32, sourced.start, sourced.end]
 }
 
 fn unpack(word: [u32; SOURCED_WORDS]) -> Sourced {

@@ -6,7 +6,7 @@
 pub(crate) mod gpt2;
 pub(crate) mod load;
 
-use crate::normalize::Chars;
+use crate::normalize::queue::Queue;
 use crate::unicode::{PUNCTUATION, WORD, has};
 
 /// What becomes of a delimiter.
@@ -59,7 +59,7 @@ pub(crate) enum Cut {
 
 /// Characters by position, as splitters read them.
 pub(crate) struct View<'v, 's> {
-    pub(crate) chars: &'v Chars<'s>,
+    pub(crate) chars: &'v Queue<'s>,
     pub(crate) from: usize,
     pub(crate) to: usize,
     /// Whether the piece ends at `to`.

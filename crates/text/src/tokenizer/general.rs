@@ -5,6 +5,7 @@ use super::sink::Sink;
 use super::{Model, Tokenizer};
 use crate::EncodeError;
 use crate::model::PieceSink as _;
+use crate::normalize::queue::Queue;
 use crate::normalize::{Chain, Chars, SOURCED_WORDS, WINDOW_CHARS_MAX, Walk};
 use crate::output::Tokens;
 use crate::pretokenize::{Cut, View};
@@ -89,7 +90,7 @@ impl Tokenizer {
             let mut segment = Segment {
                 tokenizer: self,
                 walk: Walk::new(&self.chain, text, at..end, now, other, is_first),
-                buffer: Chars::new(buffer),
+                buffer: Queue::new(buffer),
                 out: &mut out,
                 fresh: is_first,
                 before: None,
@@ -117,7 +118,7 @@ struct Segment<'g, 's, 'o, 't, 'b> {
     tokenizer: &'g Tokenizer,
     walk: Walk<'g, 's>,
     /// Normalised characters that are not encoded yet.
-    buffer: Chars<'s>,
+    buffer: Queue<'s>,
     out: &'g mut Out<'o, 'b, 't>,
     /// Whether the next word is the first of its piece.
     fresh: bool,

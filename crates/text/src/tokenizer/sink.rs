@@ -1,13 +1,14 @@
 //! Sources of the pieces of a word that was normalised character by character.
 
 use crate::model::PieceSink;
-use crate::normalize::{Chars, Sourced};
+use crate::normalize::Sourced;
+use crate::normalize::queue::Queue;
 use crate::output::Tokens;
 use crate::pretokenize::Splitter;
 
 /// Turns the ends of pieces into source offsets.
 pub(super) struct Sink<'k, 's, 't> {
-    chars: &'k Chars<'s>,
+    chars: &'k Queue<'s>,
     splitter: Option<&'k Splitter>,
     tokens: &'k mut Tokens<'t>,
     /// The character that the last piece ended in, where its bytes end, and the position of the next.
@@ -22,7 +23,7 @@ pub(super) struct Sink<'k, 's, 't> {
 impl<'k, 's, 't> Sink<'k, 's, 't> {
     /// For the word at `from` of `chars`; `prefix` was put before it.
     pub(super) fn new(
-        chars: &'k Chars<'s>,
+        chars: &'k Queue<'s>,
         from: usize,
         splitter: Option<&'k Splitter>,
         prefix: Option<char>,
