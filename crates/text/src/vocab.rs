@@ -1,6 +1,7 @@
 //! The tokens of a vocabulary, both ways, in two allocations instead of one for each token.
 
 use crate::TokenizerError;
+use crate::error::short;
 
 /// Most bytes that all tokens together may have.
 const TEXT_BYTES_MAX: usize = 256 << 20;
@@ -20,7 +21,10 @@ pub(crate) struct Vocab {
 const ABSENT: u32 = u32::MAX;
 
 impl Vocab {
-    /// Builds from `(token, id)`. Of equal tokens the last counts; of two tokens with one id the later names the id.
+    /// Builds from `(token, id)`. Of equal tokens the last counts.
+    ///
+    /// # Errors
+    /// When there is too much of it, or an id has two tokens: it would name one and could stand for the other.
     pub(crate) fn new<'a>(
         tokens: impl Iterator<Item = (&'a str, u32)> + Clone,
     ) -> Result<Self, TokenizerError> {
@@ -34,6 +38,11 @@ impl Vocab {
             sorted: Vec::new(),
         };
         for (token, id) in tokens {
+            if let Some(other) = vocab.token_text(id).filter(|other| *other != token) {
+                let (other, token) = (short(other), short(token));
+                let reason = format!("two tokens have the id {id}: {other} and {token}");
+                return Err(TokenizerError::Malformed(reason));
+            }
             vocab.spans[id as usize] = (vocab.text.len() as u32, token.len() as u32);
             vocab.text.push_str(token);
         }

@@ -1,4 +1,4 @@
-//! Added tokens that are looked for in the normalised text.
+//! Added tokens that are looked for in the normalised text, and files whose ids cannot be told apart.
 
 mod tokenizer_common;
 
@@ -84,4 +84,21 @@ fn the_time_does_not_depend_on_what_is_held_behind_a_token() {
         tokens < 10 * words + Duration::from_millis(500),
         "{tokens:?} for tokens, {words:?} for words"
     );
+}
+
+#[test]
+fn two_tokens_with_one_id_are_refused() {
+    for (name, other) in [("wordpiece.json", "zzqqzz"), ("bpe.json", "zzqqzz")] {
+        let mut file = file(name);
+        let vocab = file["model"]["vocab"].as_object_mut().unwrap();
+        let id = vocab["a"].clone();
+        vocab.insert(other.into(), id.clone());
+        let error = Tokenizer::from_json(file.to_string().as_bytes())
+            .err()
+            .expect("is refused");
+        assert_eq!(
+            error.to_string(),
+            format!("tokenizer file is malformed: two tokens have the id {id}: a and zzqqzz")
+        );
+    }
 }

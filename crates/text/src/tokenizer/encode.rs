@@ -117,10 +117,9 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Takes the spaces at either end of tokens out of their offsets, as byte-level post-processors do.
-    ///
-    /// The crate subtracts *characters* from byte offsets where an added token took wider spaces with it, and lands inside
-    /// of a character; here whole spaces are taken, which is what its character offsets say.
+    /// Takes the spaces at either end of tokens out of their offsets, as byte-level post-processors do: a character of the text for each
+    /// that the token spells. So do the crate's offsets in characters; in bytes it takes a byte for each and may land inside of a
+    /// character, where a space that is not in the text borrows the place of a wider one.
     fn trim_offsets(
         &self,
         text: &str,
@@ -130,26 +129,20 @@ impl Tokenizer {
     ) {
         for at in range.clone() {
             let (start, end) = (out.starts[at], out.ends[at]);
-            let added = self.added.get(out.ids[at]).is_some();
-            let source = if added {
-                text.get(start as usize..end as usize)
-            } else {
-                None
+            let source = text.get(start as usize..end as usize).unwrap_or_default();
+            let token = match self.added.get(out.ids[at]) {
+                Some(_) => source,
+                None => self.token_text(out.ids[at]).unwrap_or_default(),
             };
-            let token = source
-                .or_else(|| self.token_text(out.ids[at]))
-                .unwrap_or_default();
             let is_space = |c: &char| *c == 'Ġ' || c.is_whitespace();
-            let width = |c: char| if added { c.len_utf8() as u32 } else { 1 };
-            let leading = token.chars().take_while(is_space);
-            let keeps = keeps_prefix && leading.clone().count() == 1 && (at == range.start || start == 0);
-            let leading: u32 = if keeps { 0 } else { leading.map(width).sum() };
-            let trailing: u32 = token.chars().rev().take_while(is_space).map(width).sum();
-            let start = (start + leading).min(end);
-            out.starts[at] = start;
-            if end >= trailing {
-                out.ends[at] = (end - trailing).max(start);
-            }
+            let leading = token.chars().take_while(is_space).count();
+            let trailing = token.chars().rev().take_while(is_space).count();
+            let keeps = keeps_prefix && leading == 1 && (at == range.start || start == 0);
+            let skipped = source.chars().take(if keeps { 0 } else { leading });
+            let start = start + skipped.map(|c| c.len_utf8() as u32).sum::<u32>();
+            let dropped = source.chars().rev().take(trailing);
+            let end = end - dropped.map(|c| c.len_utf8() as u32).sum::<u32>();
+            (out.starts[at], out.ends[at]) = (start, end.max(start));
         }
     }
 }
