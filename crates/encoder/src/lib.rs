@@ -69,6 +69,6 @@ pub use batch::{Batch, BatchShape};
 pub use error::{ForwardError, LoadError, SafetensorsError};
 pub use hidden::Hidden;
 pub use info::{Family, ModelInfo, Pooling, Problem, SequenceHeadInfo, WeightBytes};
-pub use model::{Model, ModelFiles};
+pub use model::{JSON_BYTES_MAX, Model, ModelFiles};
 pub use plimsoll_kernel::{Crew, Format};
 pub use quantize::quantize;

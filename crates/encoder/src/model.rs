@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use plimsoll_kernel::{Crew, Format, Kernel};
-use plimsoll_memory::{Frame, Mapping, ScratchReq};
+use plimsoll_memory::{Frame, Mapping, ScratchReq, read_file};
 
 use crate::arch::Encoder;
 use crate::batch::{Batch, BatchShape};
@@ -17,6 +17,9 @@ use crate::heads::{BLOCK, Heads};
 use crate::hidden::Hidden;
 use crate::info::{ModelInfo, Pooling, Problem};
 use crate::weights::{Binder, Store};
+
+/// Longest JSON file that is read: one with the names of 65,535 labels is a few megabytes.
+pub const JSON_BYTES_MAX: usize = 16 << 20;
 
 /// The files of a model directory.
 #[derive(Clone, Debug)]
@@ -342,7 +345,7 @@ impl Model {
 
 pub(crate) fn read(directory: &Path, name: &str) -> Result<Vec<u8>, LoadError> {
     let path = directory.join(name);
-    std::fs::read(&path).map_err(|source| LoadError::Io { path, source })
+    read_file(&path, JSON_BYTES_MAX).map_err(|source| LoadError::Io { path, source })
 }
 
 fn read_optional(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, LoadError> {

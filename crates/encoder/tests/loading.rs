@@ -419,6 +419,21 @@ fn a_buffer_of_numbers_does_not_change_the_format() {
     assert_eq!(Model::load_dir(&copy.0).unwrap().info().format, "f32");
 }
 
+/// They would be read into memory before anything is known to have room.
+#[test]
+fn files_that_are_too_large_are_not_read() {
+    for file in ["config.json", "modules.json"] {
+        let copy = Copy::of("bert", "large");
+        copy.write(file, "");
+        let sparse = std::fs::File::options().write(true).open(copy.0.join(file));
+        sparse.unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(
+            copy.error(),
+            format!("{file}: 1099511627776 bytes, at most 16777216 are read")
+        );
+    }
+}
+
 #[test]
 fn metadata_that_names_no_tensor() {
     let copy = Copy::of("bert-q4-heads", "q4");
