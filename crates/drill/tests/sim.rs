@@ -9,7 +9,7 @@ use std::thread::available_parallelism;
 
 use plimsoll_drill::sim::{self, Events, Violation};
 use plimsoll_encoder::Model;
-use plimsoll_text::Tokenizer;
+use plimsoll_text::{BertOptions, Tokenizer};
 
 /// Seeds that failed once, a line each with what they found.
 const CORPUS: &str = include_str!("sim-seeds.txt");
@@ -23,7 +23,7 @@ fn load() -> (Model, Tokenizer) {
     }
     (
         Model::load_dir(&testdata).expect("the model of the tests"),
-        Tokenizer::from_vocab_txt(vocab.as_bytes(), true).expect("its vocabulary"),
+        Tokenizer::from_vocab_txt(vocab.as_bytes(), BertOptions::default()).expect("its vocabulary"),
     )
 }
 

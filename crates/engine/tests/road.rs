@@ -6,7 +6,7 @@ use common::{all_tasks, model, now_or_never, rig, rig_of, rig_with, tokenizer};
 use plimsoll_encoder::{Batch, Hidden, Model};
 use plimsoll_engine::*;
 use plimsoll_memory::Scratch;
-use plimsoll_text::{EncodeOptions, TokenSlots, Tokenizer, Truncation};
+use plimsoll_text::{BertOptions, EncodeOptions, TokenSlots, Tokenizer, Truncation};
 
 /// Ids of a text with specials, by the tokenizer alone.
 fn ids(text: &str) -> Vec<u32> {
@@ -264,8 +264,11 @@ fn pairs_of_a_model_with_one_type_are_of_that_type() {
 #[test]
 fn specials_are_known_where_no_text_shows_them() {
     // No letter has a token, so that all words are the unknown one, which is special.
-    let tokenizer =
-        Tokenizer::from_vocab_txt(b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n\xe4\xba\xac\n", true).unwrap();
+    let tokenizer = Tokenizer::from_vocab_txt(
+        b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n\xe4\xba\xac\n",
+        BertOptions::default(),
+    )
+    .unwrap();
     let mut rig = rig_of(common::model(), tokenizer, |_| {});
     for (text, tokens) in [("a", 3), ("\u{4eac}", 3), ("a \u{4eac} b", 5)] {
         let answer = rig.answer(text, JobOptions::new(Tasks::EMBEDDING)).unwrap();

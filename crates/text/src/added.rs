@@ -96,22 +96,19 @@ impl AddedTokens {
         self.by_id.iter().map(|(id, token)| (*id, token))
     }
 
-    /// A matcher of the tokens that are looked for in the text as it is (`normalized` false) or in the normalised text.
+    /// A matcher of the tokens that are looked for in the text as it is (`normalized` false) or in the normalised text, where they
+    /// stand as `spell` has them; nowhere, if that is empty.
     ///
     /// # Errors
     /// When they are too many for a trie.
     pub(crate) fn matcher(
         &self,
         normalized: bool,
-        normalize: impl Fn(&str) -> String,
+        spell: impl Fn(&str) -> String,
     ) -> Result<Matcher, TokenizerError> {
         let mut patterns: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
         for (id, token) in self.iter().filter(|(_, token)| token.normalized == normalized) {
-            let pattern = if normalized {
-                normalize(&token.content)
-            } else {
-                token.content.clone()
-            };
+            let pattern = spell(&token.content);
             if !pattern.is_empty() {
                 patterns.insert(pattern.into_bytes(), id);
             }

@@ -33,4 +33,4 @@ mod wordpiece;
 pub use error::{DecodeError, EncodeError, TokenizerError};
 pub use offsets::CharOffsets;
 pub use output::{EncodeOptions, Encoded, TokenSlots, Truncation};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{BertOptions, Tokenizer};

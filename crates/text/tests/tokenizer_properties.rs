@@ -2,7 +2,9 @@
 
 mod tokenizer_common;
 
-use plimsoll_text::{EncodeError, EncodeOptions, TokenSlots, Tokenizer, TokenizerError, Truncation};
+use plimsoll_text::{
+    BertOptions, EncodeError, EncodeOptions, TokenSlots, Tokenizer, TokenizerError, Truncation,
+};
 use proptest::prelude::*;
 use tokenizer_common::{Buffers, NAMES, fixture, golden_texts, text_of};
 
@@ -42,6 +44,14 @@ proptest! {
     }
 
     #[test]
+    fn lower_case_beforehand_is_that_of_the_text(text in "(\\PC|[A-ZÀ-ßİ中a-z]|\\[MASK\\]|\\[SEP\\]|\\[mask\\]){0,40}") {
+        let text = text.replace('Σ', "");
+        for (plain, lower) in lowered_once() {
+            prop_assert_eq!(ids(lower, &text), ids(plain, &text.to_lowercase()), "{:?}", text);
+        }
+    }
+
+    #[test]
     fn truncation_keeps_one_end(text in "[a-z ,.é中文<mask>]{0,80}", max in 4usize..20, left: bool, count_all: bool) {
         let truncation = if left { Truncation::Left } else { Truncation::Right };
         for tokenizer in tokenizers_once() {
@@ -73,6 +83,61 @@ proptest! {
 fn tokenizers_once() -> &'static [Tokenizer] {
     static TOKENIZERS: std::sync::OnceLock<Vec<Tokenizer>> = std::sync::OnceLock::new();
     TOKENIZERS.get_or_init(tokenizers)
+}
+
+fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    let mut buffers = Buffers::default();
+    let count = buffers.encode(tokenizer, text).expect("encodes").count;
+    buffers.ids[..count].to_vec()
+}
+
+/// BERT's tokenizer with every choice of its flags, and the same for texts that are lower-cased beforehand.
+fn lowered_once() -> &'static [(Tokenizer, Tokenizer)] {
+    static TOKENIZERS: std::sync::OnceLock<Vec<(Tokenizer, Tokenizer)>> = std::sync::OnceLock::new();
+    TOKENIZERS.get_or_init(|| {
+        let load = |flags: usize| {
+            let mut file: serde_json::Value = serde_json::from_str(&text_of("wordpiece.json")).unwrap();
+            let names = ["lowercase", "strip_accents", "clean_text"];
+            for (bit, name) in names.iter().enumerate() {
+                file["normalizer"][name] = (flags >> bit & 1 == 1).into();
+            }
+            Tokenizer::from_json(file.to_string().as_bytes()).expect("loads")
+        };
+        let both = |flags| (load(flags), load(flags).with_lower_case().expect("is BERT's"));
+        (0..8).map(both).collect()
+    })
+}
+
+#[test]
+fn every_character_is_lower_cased_beforehand() {
+    let all: Vec<char> = ('\0'..=char::MAX).filter(|&c| c != 'Σ').collect();
+    for chars in all.chunks(512) {
+        let text: String = chars.iter().flat_map(|&c| ['A', c, ' ']).collect();
+        for (plain, lower) in lowered_once() {
+            let first = chars[0];
+            assert_eq!(
+                ids(lower, &text),
+                ids(plain, &text.to_lowercase()),
+                "from {first:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn lower_case_beforehand_is_refused_where_it_cannot_be_told() {
+    let error = |tokenizer: Tokenizer| tokenizer.with_lower_case().err().expect("is refused").to_string();
+    for (name, says) in [("unigram", "Unigram"), ("bpe", "BPE")] {
+        assert_eq!(
+            error(fixture(name)),
+            format!("tokenizer do_lower_case before `{says}` is not supported")
+        );
+    }
+    let named = text_of("wordpiece.json").replace("[MASK]", "[mask]");
+    assert_eq!(
+        error(Tokenizer::from_json(named.as_bytes()).expect("loads")),
+        "tokenizer do_lower_case before `the added token [mask]` is not supported"
+    );
 }
 
 #[test]
@@ -244,7 +309,7 @@ fn files_that_are_not_tokenizers_are_refused_by_name() {
         "tokenizer max_input_chars_per_word is 100000, at most 4096 are accepted"
     );
     assert!(matches!(
-        Tokenizer::from_vocab_txt(b"[UNK]\n[CLS]\na", true),
+        Tokenizer::from_vocab_txt(b"[UNK]\n[CLS]\na", BertOptions::default()),
         Err(TokenizerError::MissingToken {
             part: "vocab.txt",
             ..

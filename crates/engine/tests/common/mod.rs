@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use plimsoll_encoder::Model;
 use plimsoll_engine::*;
-use plimsoll_text::Tokenizer;
+use plimsoll_text::{BertOptions, Tokenizer};
 
 pub(crate) const LIMIT: usize = 8 << 20;
 
@@ -30,7 +30,7 @@ pub(crate) fn load(name: &str) -> Model {
 /// Pieces of one to six letters, some Han.
 pub(crate) fn character_tokenizer() -> Tokenizer {
     let pieces = "[PAD] [UNK] [CLS] [SEP] [MASK] a b c d q ab cab dabcd abcdab ##a ##b ##c ##d ##ab ##cda ##bcdabc 京 上 海 人 , .";
-    Tokenizer::from_vocab_txt(pieces.replace(' ', "\n").as_bytes(), true).unwrap()
+    Tokenizer::from_vocab_txt(pieces.replace(' ', "\n").as_bytes(), BertOptions::default()).unwrap()
 }
 
 /// 60 pieces: specials, letters, digits, some Han.
@@ -43,7 +43,7 @@ pub(crate) fn tokenizer() -> Tokenizer {
         vocab.push(piece);
         vocab.push('\n');
     }
-    Tokenizer::from_vocab_txt(vocab.as_bytes(), true).unwrap()
+    Tokenizer::from_vocab_txt(vocab.as_bytes(), BertOptions::default()).unwrap()
 }
 
 pub(crate) struct Rig {

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::SystemTime;
 
-use plimsoll_encoder::{Format, LoadError, Model, Pooling};
+use plimsoll_encoder::{Format, JSON_BYTES_MAX, LoadError, Model, Pooling};
 use plimsoll_engine::Prompt;
-use plimsoll_text::{Tokenizer, TokenizerError};
+use plimsoll_memory::read_file;
+use plimsoll_text::{BertOptions, Tokenizer, TokenizerError};
 use serde::Deserialize;
 
 /// Name of the model inside the binary.
@@ -129,13 +130,48 @@ struct SentenceTransformers {
 
 /// `tokenizer_config.json`, as far as `vocab.txt` needs it.
 #[derive(Deserialize)]
+#[serde(default)]
 struct TokenizerConfig {
-    #[serde(default = "yes")]
     do_lower_case: bool,
+    strip_accents: Option<bool>,
+    tokenize_chinese_chars: bool,
+    do_basic_tokenize: bool,
+    tokenizer_class: Option<String>,
 }
 
-fn yes() -> bool {
-    true
+impl Default for TokenizerConfig {
+    fn default() -> Self {
+        Self {
+            do_lower_case: true,
+            strip_accents: None,
+            tokenize_chinese_chars: true,
+            do_basic_tokenize: true,
+            tokenizer_class: None,
+        }
+    }
+}
+
+/// Classes that read `vocab.txt` as `BertTokenizer` does, without the `Fast` behind some.
+const BERT_CLASSES: [&str; 3] = ["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"];
+
+impl TokenizerConfig {
+    fn options(self) -> Result<BertOptions, TokenizerError> {
+        let unsupported = |part, name| Err(TokenizerError::Unsupported { part, name });
+        if let Some(class) = self.tokenizer_class {
+            let slow = class.strip_suffix("Fast").unwrap_or(&class);
+            if !BERT_CLASSES.contains(&slow) {
+                return unsupported("tokenizer_class", class.chars().take(64).collect());
+            }
+        }
+        if !self.do_basic_tokenize {
+            return unsupported("do_basic_tokenize", "false".into());
+        }
+        Ok(BertOptions {
+            lowercase: self.do_lower_case,
+            strip_accents: self.strip_accents,
+            handle_chinese_chars: self.tokenize_chinese_chars,
+        })
+    }
 }
 
 /// Loads the directory `id`, or the model inside the binary.
@@ -172,8 +208,11 @@ fn load_dir(id: &str, format: Option<Format>) -> Result<Loaded, ModelError> {
         },
         || tokenizer(id, path),
     );
-    let (model, tokenizer) = (model?, tokenizer?);
-    let bytes = read(&path.join("config_sentence_transformers.json"))?;
+    let (model, mut tokenizer) = (model?, tokenizer?);
+    if let Some(file) = model.info().lower_case_by {
+        tokenizer = tokenizer.with_lower_case().map_err(failed(id, file))?;
+    }
+    let bytes = read(&path.join("config_sentence_transformers.json"), JSON_BYTES_MAX)?;
     let (prompts, default_prompt) = prompts(id, bytes.as_deref())?;
     Ok(Loaded {
         model,
@@ -207,25 +246,25 @@ fn revision(id: &str, path: &Path) -> Result<String, ModelError> {
     Ok(format!("{id} {} {}", file.len(), since.as_nanos()))
 }
 
+fn failed(id: &str, file: &'static str) -> impl FnOnce(TokenizerError) -> ModelError {
+    let id = id.to_owned();
+    move |source| ModelError::Tokenizer { id, file, source }
+}
+
 fn tokenizer(id: &str, path: &Path) -> Result<Tokenizer, ModelError> {
-    let failed = |file| {
-        move |source| ModelError::Tokenizer {
-            id: id.to_owned(),
-            file,
-            source,
-        }
-    };
-    if let Some(bytes) = read(&path.join("tokenizer.json"))? {
-        return Tokenizer::from_json(&bytes).map_err(failed("tokenizer.json"));
+    const CONFIG: &str = "tokenizer_config.json";
+    if let Some(bytes) = read(&path.join("tokenizer.json"), Tokenizer::FILE_BYTES_MAX)? {
+        return Tokenizer::from_json(&bytes).map_err(failed(id, "tokenizer.json"));
     }
-    let Some(vocab) = read(&path.join("vocab.txt"))? else {
+    let Some(vocab) = read(&path.join("vocab.txt"), Tokenizer::FILE_BYTES_MAX)? else {
         return Err(ModelError::NoTokenizer { id: id.to_owned() });
     };
-    let config = match read(&path.join("tokenizer_config.json"))? {
-        Some(bytes) => json(id, "tokenizer_config.json", &bytes)?,
-        None => TokenizerConfig { do_lower_case: true },
+    let config: TokenizerConfig = match read(&path.join(CONFIG), JSON_BYTES_MAX)? {
+        Some(bytes) => json(id, CONFIG, &bytes)?,
+        None => TokenizerConfig::default(),
     };
-    Tokenizer::from_vocab_txt(&vocab, config.do_lower_case).map_err(failed("vocab.txt"))
+    let options = config.options().map_err(failed(id, CONFIG))?;
+    Tokenizer::from_vocab_txt(&vocab, options).map_err(failed(id, "vocab.txt"))
 }
 
 fn prompts(id: &str, bytes: Option<&[u8]>) -> Result<(Vec<Prompt>, Option<String>), ModelError> {
@@ -250,8 +289,8 @@ fn json<'a, T: Deserialize<'a>>(id: &str, file: &'static str, bytes: &'a [u8]) -
 }
 
 /// A file's bytes; `None` when there is no such file.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, ModelError> {
-    match fs::read(path) {
+fn read(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, ModelError> {
+    match read_file(path, bytes_max) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(ModelError::Io {

@@ -20,12 +20,34 @@ use crate::wordpiece::WordPiece;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Longest file accepted.
-const FILE_BYTES_MAX: usize = 512 << 20;
 /// BERT's limit, which `vocab.txt` does not state.
 const BERT_WORD_CHARS_MAX: usize = 100;
 
+/// What `transformers`' `BertTokenizer` can be told beside its `vocab.txt`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BertOptions {
+    /// `do_lower_case`.
+    pub lowercase: bool,
+    /// `strip_accents`; when nobody says, as `lowercase`.
+    pub strip_accents: Option<bool>,
+    /// `tokenize_chinese_chars`: ideographs are words of their own.
+    pub handle_chinese_chars: bool,
+}
+
+impl Default for BertOptions {
+    fn default() -> Self {
+        Self {
+            lowercase: true,
+            strip_accents: None,
+            handle_chinese_chars: true,
+        }
+    }
+}
+
 impl Tokenizer {
+    /// Longest file accepted, in bytes.
+    pub const FILE_BYTES_MAX: usize = 512 << 20;
+
     /// Reads a Hugging Face `tokenizer.json`.
     ///
     /// Models WordPiece, Unigram and byte-level BPE with the normalizers, pre-tokenizers, post-processors and decoders of the
@@ -34,7 +56,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`] names the component that is not supported, the token that is missing, or the size that is too large.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
-        limit("file size in bytes", bytes.len(), FILE_BYTES_MAX)?;
+        limit("file size in bytes", bytes.len(), Self::FILE_BYTES_MAX)?;
         let file: FileJson =
             serde_json::from_slice(bytes).map_err(|e| TokenizerError::Malformed(e.to_string()))?;
         if let Some(version) = file.version.as_str().filter(|&version| version != "1.0") {
@@ -68,13 +90,13 @@ impl Tokenizer {
         parts.build()
     }
 
-    /// Reads a BERT `vocab.txt`, one token a line, ids by line: BERT's normalizer and pre-tokenizer, accents stripped when
-    /// `lowercase`, the special tokens `[CLS]`, `[SEP]`, `[UNK]`, and `[PAD]` and `[MASK]` where present.
+    /// Reads a BERT `vocab.txt`, one token a line, ids by line: BERT's normalizer and pre-tokenizer, the special tokens `[CLS]`,
+    /// `[SEP]`, `[UNK]`, and `[PAD]` and `[MASK]` where present.
     ///
     /// # Errors
     /// When the file is not UTF-8, too large, or lacks `[UNK]`, `[CLS]` or `[SEP]`.
-    pub fn from_vocab_txt(bytes: &[u8], lowercase: bool) -> Result<Self, TokenizerError> {
-        limit("file size in bytes", bytes.len(), FILE_BYTES_MAX)?;
+    pub fn from_vocab_txt(bytes: &[u8], options: BertOptions) -> Result<Self, TokenizerError> {
+        limit("file size in bytes", bytes.len(), Self::FILE_BYTES_MAX)?;
         let text = std::str::from_utf8(bytes).map_err(|e| TokenizerError::Malformed(e.to_string()))?;
         let lines = text.lines().zip(0..);
         let vocab = Vocab::new(lines.map(|(line, id)| (line.trim_end(), id)))?;
@@ -95,9 +117,9 @@ impl Tokenizer {
             .collect();
         let flags = BertFlags {
             clean_text: true,
-            handle_chinese_chars: true,
-            strip_accents: lowercase,
-            lowercase,
+            handle_chinese_chars: options.handle_chinese_chars,
+            strip_accents: options.strip_accents.unwrap_or(options.lowercase),
+            lowercase: options.lowercase,
         };
         let parts = Parts {
             model: Model::WordPiece(WordPiece::new(vocab, "[UNK]", "##", BERT_WORD_CHARS_MAX)?),
@@ -109,6 +131,42 @@ impl Tokenizer {
             decoder: Decoder::from_json(&json!({"type": "WordPiece", "prefix": "##", "cleanup": true}))?,
         };
         parts.build()
+    }
+}
+
+impl Tokenizer {
+    /// The same for texts that are lower-cased before it reads them, as sentence-transformers' `do_lower_case` has it. Offsets are still
+    /// those of the text as it comes, and a special token that is spelled in it in capitals is ordinary text.
+    ///
+    /// A capital sigma becomes `σ` wherever it stands, as the `tokenizers` crate has it; Python writes `ς` at the end of a word.
+    ///
+    /// # Errors
+    /// When it is not BERT's, or lower case could make one of its added tokens of other text.
+    pub fn with_lower_case(mut self) -> Result<Self, TokenizerError> {
+        let refused = |name: &str| TokenizerError::Unsupported {
+            part: "do_lower_case before",
+            name: short(name),
+        };
+        let (Road::Bert(bert), Model::WordPiece(model)) = (&self.road, &self.model) else {
+            return Err(refused(self.model.name()));
+        };
+        let plain = || self.added.iter().filter(|(_, token)| !token.normalized);
+        if let Some((_, token)) = plain().find(|(_, token)| token.content != token.content.to_uppercase()) {
+            return Err(refused(&format!("the added token {}", token.content)));
+        }
+        // What has capitals is not found in a text without them.
+        self.plain = self
+            .added
+            .matcher(false, |token| match token.to_lowercase() == token {
+                true => token.to_owned(),
+                false => String::new(),
+            })?;
+        let flags = BertFlags {
+            lowercase: true,
+            ..bert.flags()
+        };
+        self.road = Road::Bert(Box::new(Bert::new(flags, model)));
+        Ok(self)
     }
 }
 

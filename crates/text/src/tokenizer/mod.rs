@@ -32,13 +32,14 @@ use crate::unigram::Unigram;
 use crate::wordpiece::WordPiece;
 use decode::Decoder;
 use direct::Direct;
+pub use load::BertOptions;
 
 /// An immutable tokenizer, shared by all threads.
 ///
 /// ```
-/// use plimsoll_text::{EncodeOptions, TokenSlots, Tokenizer};
+/// use plimsoll_text::{BertOptions, EncodeOptions, TokenSlots, Tokenizer};
 /// let vocab = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello\nwor\n##ld\n!";
-/// let tokenizer = Tokenizer::from_vocab_txt(vocab.as_bytes(), true)?;
+/// let tokenizer = Tokenizer::from_vocab_txt(vocab.as_bytes(), BertOptions::default())?;
 /// let text = "Hello, World!";
 /// let mut scratch = vec![0; tokenizer.scratch_bytes(text.len())];
 /// let (mut ids, mut starts, mut ends, mut types) = ([0; 16], [0; 16], [0; 16], [0; 16]);
@@ -79,6 +80,15 @@ enum Road {
 }
 
 impl Model {
+    /// What `tokenizer.json` calls it.
+    fn name(&self) -> &'static str {
+        match self {
+            Model::WordPiece(_) => "WordPiece",
+            Model::Unigram(_) => "Unigram",
+            Model::Bpe(_) => "BPE",
+        }
+    }
+
     fn token_text(&self, id: u32) -> Option<&str> {
         match self {
             Model::WordPiece(model) => model.vocab().token_text(id),
