@@ -125,6 +125,13 @@ pub struct ModelInfo {
     pub format: &'static str,
 }
 
+impl ModelInfo {
+    /// Whether a text's vector leaves out the tokens of a prompt and the special ones before them.
+    pub fn skips_prompt(&self) -> bool {
+        !self.include_prompt && matches!(self.pooling, Pooling::Mean | Pooling::Max)
+    }
+}
+
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -51,14 +51,7 @@ pub(crate) fn run(engine: &Engine, hidden: &Hidden<'_>, part: &Part, work: &mut 
     let rows = part.rows.clone();
     if part.nth == 0 {
         if tasks.has(Tasks::EMBEDDING) {
-            embed(
-                engine,
-                hidden,
-                rows.clone(),
-                part.input,
-                work,
-                &mut staging.vector,
-            );
+            embed(engine, hidden, part, work, &mut staging.vector);
         }
         if tasks.has(Tasks::CLASSES) {
             model.classify(hidden, rows.clone(), work.features.logits_mut(part.input));
@@ -80,20 +73,29 @@ pub(crate) fn run(engine: &Engine, hidden: &Hidden<'_>, part: &Part, work: &mut 
     }
 }
 
-fn embed(
-    engine: &Engine,
-    hidden: &Hidden<'_>,
-    rows: Range<usize>,
-    index: usize,
-    work: &mut Work,
-    staged: &mut [f32],
-) {
-    let (normalize, input) = (work.options.normalize, work.inputs.get(index));
+/// The rows that a text's vector is made of.
+fn embedded_rows(info: &ModelInfo, part: &Part) -> Range<usize> {
+    let window = &part.window;
+    let skipped = if window.prompt_len > 0 && info.skips_prompt() {
+        window.lead_len + window.prompt_len
+    } else {
+        0
+    };
+    part.rows.start + skipped..part.rows.end
+}
+
+fn embed(engine: &Engine, hidden: &Hidden<'_>, part: &Part, work: &mut Work, staged: &mut [f32]) {
+    let rows = embedded_rows(engine.model().info(), part);
+    let (normalize, input) = (work.options.normalize, work.inputs.get(part.input));
     let keep = Keep::of(engine, work, &input);
     let out = work.features.embedding_mut(input.vector as usize);
     let whole = out.len() == staged.len();
     let vector = if whole { &mut *out } else { &mut *staged };
-    engine.model().pool(hidden, rows, normalize, vector);
+    match rows.is_empty() {
+        // Nothing but a prompt.
+        true => vector.fill(0.0),
+        false => engine.model().pool(hidden, rows, normalize, vector),
+    }
     if let Some(keep) = keep {
         keep.vector(engine, vector);
     }

@@ -3,9 +3,9 @@
 mod common;
 
 use common::{all_tasks, model, now_or_never, rig, rig_of, rig_with, tokenizer};
-use plimsoll_encoder::{Batch, Hidden, Model};
+use plimsoll_encoder::{Batch, Hidden, Model, ModelFiles};
 use plimsoll_engine::*;
-use plimsoll_memory::Scratch;
+use plimsoll_memory::{Mapping, Scratch};
 use plimsoll_text::{BertOptions, EncodeOptions, TokenSlots, Tokenizer, Truncation};
 
 /// Ids of a text with specials, by the tokenizer alone.
@@ -206,6 +206,56 @@ fn entities_of_a_long_text_come_from_windows_that_overlap() {
     assert!(starts.is_sorted());
     let only = rig.answer(&words, JobOptions::new(Tasks::ENTITIES)).unwrap();
     assert!(!only.truncated(0), "entities read the whole text");
+}
+
+/// As sentence-transformers leaves them out: with the special token before them, but for poolings of one token.
+#[test]
+fn a_prompt_may_be_left_out_of_the_vector() {
+    let load = |pooling: &str| {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/encoder/bert");
+        let directory = std::path::Path::new(directory);
+        let files = ModelFiles {
+            config: &std::fs::read(directory.join("config.json")).unwrap(),
+            weights: Mapping::open(&directory.join("model.safetensors")).unwrap(),
+            modules: None,
+            pooling: Some(pooling.as_bytes()),
+            sentence_bert: None,
+            format: None,
+        };
+        Model::from_parts(files).unwrap()
+    };
+    let read = ids("q a b");
+    for (mode, tokens) in [("mean", 2..5), ("max", 2..5), ("cls", 0..5), ("lasttoken", 0..5)] {
+        let file = |include| format!(r#"{{"pooling_mode":"{mode}","include_prompt":{include}}}"#);
+        let model = load(&file(true));
+        let batch = Batch {
+            ids: &read,
+            types: &[],
+            lens: &[5],
+        };
+        let mut scratch = Scratch::new(model.forward_scratch(batch.shape()).bytes()).unwrap();
+        let frame = scratch.frame();
+        let hidden = model.forward(&batch, &frame).unwrap();
+        for (include, tokens) in [(true, 0..5), (false, tokens)] {
+            let mut expected = vec![0.0; model.info().hidden];
+            model.pool(&hidden, tokens, true, &mut expected);
+            let mut rig = rig_of(load(&file(include)), tokenizer(), |_| {});
+            let prompt = rig.engine.prompt("query");
+            let options = JobOptions {
+                prompt,
+                ..JobOptions::new(Tasks::EMBEDDING)
+            };
+            let answer = rig.answer("a b", options).unwrap();
+            assert_close(answer.embedding(0), &expected);
+            let bare = JobOptions {
+                add_special_tokens: false,
+                ..options
+            };
+            let nothing = rig.answer("", bare).unwrap();
+            let left_out = !include && ["mean", "max"].contains(&mode);
+            assert_eq!(nothing.embedding(0).iter().all(|&x| x == 0.0), left_out, "{mode}");
+        }
+    }
 }
 
 #[test]
