@@ -12,6 +12,7 @@
 //! | [`cache`] | vectors of recent texts: pinned while read, evicted by a policy, bounded by all three of the above | L2 |
 //! | [`scratch`] | one arena a worker for activations and temporaries | L3 |
 //! | [`mapping`] | weights: mapped files, embedded bytes, converted copies; read-only | |
+//! | [`read_file`] | small files: read whole, none longer than its reader expects | |
 //! | [`alloc`] | the allocator that counts, and that notices a sealed thread allocating | |
 //! | [`profile`], [`ring`] | samples with stacks for a diagnosis: who made what is alive, who uses the CPU | |
 //! | [`process`], [`limits`] | what the kernel says: resident bytes, cgroup and host limits | |

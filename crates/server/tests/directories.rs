@@ -30,7 +30,7 @@ fn load(files: &[(&str, &str)]) -> Result<Loaded, String> {
 
 /// The error of a directory with these files.
 fn error(files: &[(&str, &str)]) -> String {
-    load(files).err().expect("the directory is refused")
+    load(files).map(drop).expect_err("the directory is refused")
 }
 
 /// The pieces of a text, each with the part of the text that it stands for.
@@ -139,7 +139,9 @@ fn files_that_are_too_large_are_not_read() {
         let path = format!("{}/{file}", directory.path());
         let sparse = fs::File::options().write(true).open(&path).unwrap();
         sparse.set_len(1 << 40).unwrap();
-        let error = model::load(Some(directory.path()), None, None).err().unwrap();
+        let error = model::load(Some(directory.path()), None, None)
+            .map(drop)
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("{path}: 1099511627776 bytes, at most {most} are read")

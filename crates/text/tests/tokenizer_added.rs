@@ -94,8 +94,8 @@ fn two_tokens_with_one_id_are_refused() {
         let id = vocab["a"].clone();
         vocab.insert(other.into(), id.clone());
         let error = Tokenizer::from_json(file.to_string().as_bytes())
-            .err()
-            .expect("is refused");
+            .map(drop)
+            .expect_err("is refused");
         assert_eq!(
             error.to_string(),
             format!("tokenizer file is malformed: two tokens have the id {id}: a and zzqqzz")

@@ -126,7 +126,13 @@ fn every_character_is_lower_cased_beforehand() {
 
 #[test]
 fn lower_case_beforehand_is_refused_where_it_cannot_be_told() {
-    let error = |tokenizer: Tokenizer| tokenizer.with_lower_case().err().expect("is refused").to_string();
+    let error = |tokenizer: Tokenizer| {
+        tokenizer
+            .with_lower_case()
+            .map(drop)
+            .expect_err("is refused")
+            .to_string()
+    };
     for (name, says) in [("unigram", "Unigram"), ("bpe", "BPE")] {
         assert_eq!(
             error(fixture(name)),
