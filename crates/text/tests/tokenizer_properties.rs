@@ -44,7 +44,7 @@ proptest! {
     }
 
     #[test]
-    fn lower_case_beforehand_is_that_of_the_text(text in "(\\PC|[A-ZÀ-ßİ中a-z]|\\[MASK\\]|\\[SEP\\]|\\[mask\\]){0,40}") {
+    fn lower_case_beforehand_is_that_of_the_text(text in "(\\PC|[A-ZÀ-ßİ中a-z]|\\[MASK\\]|\\[SEP\\]|\\[mask\\]|<X>|<x>){0,40}") {
         let text = text.replace('Σ', "");
         for (plain, lower) in lowered_once() {
             prop_assert_eq!(ids(lower, &text), ids(plain, &text.to_lowercase()), "{:?}", text);
@@ -91,7 +91,7 @@ fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     buffers.ids[..count].to_vec()
 }
 
-/// BERT's tokenizer with every choice of its flags, and the same for texts that are lower-cased beforehand.
+/// BERT's tokenizer with every choice of its flags, with lower case also beside an added token that is looked for in the normalised text, and the same for texts that are lower-cased beforehand.
 fn lowered_once() -> &'static [(Tokenizer, Tokenizer)] {
     static TOKENIZERS: std::sync::OnceLock<Vec<(Tokenizer, Tokenizer)>> = std::sync::OnceLock::new();
     TOKENIZERS.get_or_init(|| {
@@ -101,10 +101,16 @@ fn lowered_once() -> &'static [(Tokenizer, Tokenizer)] {
             for (bit, name) in names.iter().enumerate() {
                 file["normalizer"][name] = (flags >> bit & 1 == 1).into();
             }
+            if flags >= 8 {
+                let token = serde_json::json!({
+                    "id": 0, "content": "<X>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": true, "special": false,
+                });
+                file["added_tokens"].as_array_mut().unwrap().push(token);
+            }
             Tokenizer::from_json(file.to_string().as_bytes()).expect("loads")
         };
         let both = |flags| (load(flags), load(flags).with_lower_case().expect("is BERT's"));
-        (0..8).map(both).collect()
+        (0..8).chain([9, 11, 13, 15]).map(both).collect()
     })
 }
 
@@ -139,6 +145,12 @@ fn lower_case_beforehand_is_refused_where_it_cannot_be_told() {
             format!("tokenizer do_lower_case before `{says}` is not supported")
         );
     }
+    let cased = text_of("wordpiece.json").replace(r#""lowercase":true"#, r#""lowercase":false"#);
+    let normalized = cased.replacen(r#""normalized":false"#, r#""normalized":true"#, 1);
+    assert_eq!(
+        error(Tokenizer::from_json(normalized.as_bytes()).expect("loads")),
+        "tokenizer do_lower_case before `added tokens in normalised text with capitals` is not supported"
+    );
     let named = text_of("wordpiece.json").replace("[MASK]", "[mask]");
     assert_eq!(
         error(Tokenizer::from_json(named.as_bytes()).expect("loads")),

@@ -43,11 +43,6 @@ impl Bert {
         }
     }
 
-    /// What it was made for.
-    pub(crate) fn flags(&self) -> BertFlags {
-        self.classes.flags()
-    }
-
     /// Bytes of scratch for a text of any length.
     pub(crate) fn scratch_bytes(&self, model: &WordPiece) -> usize {
         Word::scratch_bytes(model.word_chars_max()) + model.pieces_words() * size_of::<u32>() + ALIGN_SLACK

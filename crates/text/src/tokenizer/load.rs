@@ -147,7 +147,7 @@ impl Tokenizer {
             part: "do_lower_case before",
             name: short(name),
         };
-        let (Road::Bert(bert), Model::WordPiece(model)) = (&self.road, &self.model) else {
+        let (Model::WordPiece(model), Some(flags)) = (&self.model, self.bert) else {
             return Err(refused(self.model.name()));
         };
         let plain = || self.added.iter().filter(|(_, token)| !token.normalized);
@@ -161,11 +161,17 @@ impl Tokenizer {
                 true => token.to_owned(),
                 false => String::new(),
             })?;
+        if flags.lowercase {
+            return Ok(self);
+        }
+        if !matches!(self.road, Road::Bert(_)) {
+            return Err(refused("added tokens in normalised text with capitals"));
+        }
         let flags = BertFlags {
             lowercase: true,
-            ..bert.flags()
+            ..flags
         };
-        self.road = Road::Bert(Box::new(Bert::new(flags, model)));
+        (self.bert, self.road) = (Some(flags), Road::Bert(Box::new(Bert::new(flags, model))));
         Ok(self)
     }
 }
@@ -230,6 +236,7 @@ impl Parts {
             template,
             decoder,
             road,
+            bert,
         })
     }
 }

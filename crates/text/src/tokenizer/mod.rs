@@ -23,7 +23,7 @@ mod load;
 mod sink;
 
 use crate::added::{AddedTokens, Matcher};
-use crate::bert::Bert;
+use crate::bert::{Bert, BertFlags};
 use crate::bpe::Bpe;
 use crate::normalize::Chain;
 use crate::pretokenize::Splitter;
@@ -62,6 +62,8 @@ pub struct Tokenizer {
     template: Template,
     decoder: Decoder,
     road: Road,
+    /// Of BERT's normalizer and pre-tokenizer, whichever road they take.
+    bert: Option<BertFlags>,
     direct: Option<Direct>,
 }
 
