@@ -106,41 +106,13 @@ pub enum JobError {
     /// Its body told of more than its length had: texts that several inputs share.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// A text is longer than the model reads and cutting was not asked for.
-    #[error("input {index} has {tokens} tokens; the model reads at most {tokens_max}")]
-    TooManyTokens {
-        /// Which input.
+    /// One of its inputs cannot be answered.
+    #[error("input {index}: {fault}")]
+    Input {
+        /// Which.
         index: usize,
-        /// Its tokens.
-        tokens: usize,
-        /// The limit.
-        tokens_max: usize,
-    },
-    /// A text has more tokens than the slots priced for it.
-    #[error("input {index} makes more tokens than its bytes allow for ({tokens_max})")]
-    Expands {
-        /// Which input.
-        index: usize,
-        /// The tokens reserved.
-        tokens_max: usize,
-    },
-    /// A token id that the vocabulary does not have.
-    #[error("input {index} holds token id {id}; the vocabulary has {vocab_size}")]
-    UnknownToken {
-        /// Which input.
-        index: usize,
-        /// The id.
-        id: u32,
-        /// Ids are below this.
-        vocab_size: usize,
-    },
-    /// Entities and single tokens are not defined for a pair of texts.
-    #[error("input {index} is a pair: {task} are not defined for pairs")]
-    PairNotSupported {
-        /// Which input.
-        index: usize,
-        /// What was asked.
-        task: &'static str,
+        /// Why not.
+        fault: InputFault,
     },
     /// A fault of ours: a stage panicked, or an invariant broke. Its objects were discarded.
     #[error("internal error in stage {stage}")]
@@ -148,6 +120,46 @@ pub enum JobError {
         /// Where.
         stage: &'static str,
     },
+}
+
+/// What is wrong with an input.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum InputFault {
+    /// It is longer than the model reads and cutting was not asked for.
+    #[error("{tokens} tokens; the model reads at most {tokens_max}")]
+    TooManyTokens {
+        /// Its tokens.
+        tokens: usize,
+        /// The limit.
+        tokens_max: usize,
+    },
+    /// It has more tokens than the slots priced for it.
+    #[error("more tokens than its bytes allow for ({tokens_max})")]
+    Expands {
+        /// The tokens reserved.
+        tokens_max: usize,
+    },
+    /// It holds a token id that the vocabulary does not have.
+    #[error("token id {id}; the vocabulary has {vocab_size}")]
+    UnknownToken {
+        /// The id.
+        id: u32,
+        /// Ids are below this.
+        vocab_size: usize,
+    },
+    /// Entities and single tokens are not defined for a pair of texts.
+    #[error("a pair, for which {task} are not defined")]
+    PairNotSupported {
+        /// What was asked.
+        task: &'static str,
+    },
+}
+
+impl InputFault {
+    /// The error of the input at this place.
+    pub(crate) fn of(self, index: usize) -> JobError {
+        JobError::Input { index, fault: self }
+    }
 }
 
 /// Why an engine cannot be built.

@@ -47,7 +47,7 @@ pub use answer::{Answer, Cached, Chunk, Entity, Moments, Timings, TokensView};
 pub use clock::{Clock, ManualClock, Nanos};
 pub use config::{CacheSettings, EngineConfig, Layers, Limits, Probe, Prompt, Stage};
 pub use engine::{Engine, KindStats};
-pub use error::{BodyTooLong, JobError, Refusal, Shortage, StartError, TooManyInputs};
+pub use error::{BodyTooLong, InputFault, JobError, Refusal, Shortage, StartError, TooManyInputs};
 pub use governor::{Governed, GovernorStats, LengthStats, Reclaim};
 pub use inputs::Inputs;
 pub use plan::{BillLine, Plan};

@@ -147,7 +147,7 @@ pub(crate) fn need(limits: &Limits, rates: &Rates, tasks: Tasks, known: Known) -
 }
 
 /// Tokens at worst. Texts that are read whole get a slot for every byte and a half; the rare text that compatibility
-/// normalisation blows up further is refused by name ([`crate::JobError::Expands`]).
+/// normalisation blows up further is refused by name ([`crate::InputFault::Expands`]).
 fn tokens_worst(limits: &Limits, known: Known) -> usize {
     let given = known.inputs * SPECIALS_MAX + known.ids;
     if known.cut {

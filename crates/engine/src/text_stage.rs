@@ -8,7 +8,7 @@ use crate::cached;
 use crate::characters;
 use crate::config::Stage;
 use crate::engine::{Engine, content};
-use crate::error::JobError;
+use crate::error::{InputFault, JobError};
 use crate::inputs::{Input, Kind};
 use crate::need::{Known, need};
 use crate::pools::{lease, slot};
@@ -78,7 +78,7 @@ fn check(work: &Work) -> Result<(), JobError> {
         () => return Ok(()),
     };
     match work.inputs.first_pair() {
-        Some(index) => Err(JobError::PairNotSupported { index, task }),
+        Some(index) => Err(InputFault::PairNotSupported { task }.of(index)),
         None => Ok(()),
     }
 }
@@ -186,16 +186,13 @@ fn encode(
     };
     work.tokens = tokens;
     match encoded {
-        Ok(encoded) if encoded.truncated && overflow == Overflow::Error => Err(JobError::TooManyTokens {
-            index,
+        Ok(encoded) if encoded.truncated && overflow == Overflow::Error => Err(InputFault::TooManyTokens {
             tokens: encoded.total,
             tokens_max: sequence_max,
-        }),
+        }
+        .of(index)),
         Ok(encoded) => Ok(encoded),
-        Err(EncodeError::SlotsTooSmall { .. }) => Err(JobError::Expands {
-            index,
-            tokens_max: room,
-        }),
+        Err(EncodeError::SlotsTooSmall { .. }) => Err(InputFault::Expands { tokens_max: room }.of(index)),
         Err(_) => Err(JobError::Internal {
             stage: Stage::Text.name(),
         }),
@@ -248,17 +245,13 @@ fn place_ids(
     all.types[used..used + kept + around].fill(0);
     work.tokens = tokens;
     match unknown {
-        Some(id) => Err(JobError::UnknownToken {
-            index,
-            id,
-            vocab_size,
-        }),
+        Some(id) => Err(InputFault::UnknownToken { id, vocab_size }.of(index)),
         None if kept < content.len() && work.options.overflow == Overflow::Error => {
-            Err(JobError::TooManyTokens {
-                index,
+            Err(InputFault::TooManyTokens {
                 tokens: total,
                 tokens_max,
-            })
+            }
+            .of(index))
         }
         None => Ok(Encoded {
             count: kept + around,

@@ -177,10 +177,12 @@ fn long_texts_are_cut_on_the_side_that_was_asked_for_and_say_so() {
     let error = rig.answer(long, cut(Overflow::Error)).err().unwrap();
     assert_eq!(
         error,
-        JobError::TooManyTokens {
+        JobError::Input {
             index: 0,
-            tokens: all.len(),
-            tokens_max
+            fault: InputFault::TooManyTokens {
+                tokens: all.len(),
+                tokens_max
+            }
         }
     );
     drop((right, left));
@@ -332,18 +334,20 @@ fn what_cannot_be_done_is_named() {
     let unknown = rig.answer("#1 9999", JobOptions::new(Tasks::EMBEDDING)).err();
     assert_eq!(
         unknown,
-        Some(JobError::UnknownToken {
+        Some(JobError::Input {
             index: 0,
-            id: 9999,
-            vocab_size: 60
+            fault: InputFault::UnknownToken {
+                id: 9999,
+                vocab_size: 60
+            }
         })
     );
     let pair = rig.answer("a\nb\tc", JobOptions::new(Tasks::ENTITIES)).err();
     assert_eq!(
         pair,
-        Some(JobError::PairNotSupported {
+        Some(JobError::Input {
             index: 1,
-            task: "entities"
+            fault: InputFault::PairNotSupported { task: "entities" }
         })
     );
     rig.assert_all_back();

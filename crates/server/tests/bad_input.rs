@@ -62,7 +62,7 @@ fn table() -> Vec<Bad> {
             "/v1/analyze",
             r#"{"text": ["a", ""]}"#,
             400,
-            "`text` cannot be empty",
+            "`text[1]` cannot be empty",
         ),
         bad(
             "/v1/analyze",
@@ -227,7 +227,7 @@ fn table() -> Vec<Bad> {
             "/similarity",
             r#"{"inputs": {"source_sentence": "a", "sentences": []}}"#,
             400,
-            "`sentences` cannot be empty",
+            "`inputs.sentences` cannot be empty",
         ),
         bad(
             "/tokenize",
@@ -251,10 +251,10 @@ fn table() -> Vec<Bad> {
             "/similarity",
             json!({"inputs": {"source_sentence": "a", "sentences": vec!["a"; 33]}}).to_string(),
             422,
-            "sentences: batch size 33 > maximum allowed batch size 32",
+            "inputs.sentences: batch size 33 > maximum allowed batch size 32",
         ),
         bad("/v2/models/%FF/infer", "{}", 404, "there is no route"),
-        bad("/decode", r#"{"ids": [[]]}"#, 400, "`ids` cannot be empty"),
+        bad("/decode", r#"{"ids": [[]]}"#, 400, "`ids[0]` cannot be empty"),
         bad(
             "/rerank",
             r#"{"query": "a", "texts": ["b"]}"#,

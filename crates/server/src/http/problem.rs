@@ -16,12 +16,14 @@
 
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use plimsoll_engine::{BodyTooLong, JobError, Refusal, Shortage};
+use plimsoll_engine::{BodyTooLong, InputFault, JobError, Refusal, Shortage};
 use serde_json::{Value, json};
 use tonic::Code;
 
 use super::{grpc, json_response};
-use crate::wire::WireError;
+use crate::json::{ErrorKind, JsonError};
+use crate::wire::oip::Fault;
+use crate::wire::{self, WireError};
 
 /// Whose format an error takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,6 +294,26 @@ impl Problem {
         WireError::CannotDo { task }.into()
     }
 
+    /// A request that was let in has no answer.
+    pub fn of_job(error: JobError, request: &wire::Request) -> Self {
+        let JobError::Input { index, fault } = error else {
+            return error.into();
+        };
+        let field = request.field(index);
+        Problem {
+            field: Some(field.name.to_owned()),
+            ..Problem::of_input(fault, format_args!("{field}: {fault}"))
+        }
+    }
+
+    fn of_input(fault: InputFault, message: impl ToString) -> Self {
+        let kind = match fault {
+            InputFault::UnknownToken { .. } => "Tokenizer",
+            _ => "Validation",
+        };
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, message)
+    }
+
     /// A decoded text is larger than what it is decoded into.
     pub fn long_decode(index: usize, bytes_max: usize) -> Self {
         let message = format!("ids[{index}]: the text of these ids is longer than {bytes_max} bytes");
@@ -368,7 +390,14 @@ impl Problem {
 impl From<WireError> for Problem {
     fn from(error: WireError) -> Self {
         let (status, kind, code) = match error {
-            WireError::Empty { .. } => (StatusCode::BAD_REQUEST, "Empty", None),
+            WireError::Empty { .. }
+            | WireError::Json(JsonError {
+                kind: ErrorKind::Empty,
+                ..
+            })
+            | WireError::Tensor {
+                fault: Fault::Empty, ..
+            } => (StatusCode::BAD_REQUEST, "Empty", None),
             WireError::CannotDo { .. } => (
                 StatusCode::FAILED_DEPENDENCY,
                 "Backend",
@@ -415,31 +444,21 @@ impl From<BodyTooLong> for Problem {
 
 impl From<JobError> for Problem {
     fn from(error: JobError) -> Self {
-        if let JobError::Refused(refusal) = error {
-            return refusal.into();
-        }
-        if let JobError::Returned {
-            held_bytes,
-            retry_after_ms,
-        } = error
-        {
-            let reason = Shortage::Returned { held_bytes };
-            return Refusal::Overloaded {
-                reason,
+        match error {
+            JobError::Refused(refusal) => refusal.into(),
+            JobError::Returned {
+                held_bytes,
+                retry_after_ms,
+            } => Refusal::Overloaded {
+                reason: Shortage::Returned { held_bytes },
                 retry_after_ms,
             }
-            .into();
-        }
-        let (status, kind) = match error {
-            JobError::Deadline { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
-            JobError::Internal { .. } => (StatusCode::FAILED_DEPENDENCY, "Backend"),
-            JobError::UnknownToken { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "Tokenizer"),
-            _ => (StatusCode::UNPROCESSABLE_ENTITY, "Validation"),
-        };
-        let is_late = matches!(error, JobError::Deadline { .. });
-        Problem {
-            retry_after_ms: is_late.then_some(1000),
-            ..Problem::new(status, kind, error)
+            .into(),
+            JobError::Deadline { .. } => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Overloaded", error).again_after_ms(1000)
+            }
+            JobError::Internal { .. } => Problem::new(StatusCode::FAILED_DEPENDENCY, "Backend", error),
+            JobError::Input { fault, .. } => Problem::of_input(fault, error),
         }
     }
 }

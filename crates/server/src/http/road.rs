@@ -141,9 +141,11 @@ pub(super) async fn work(
     ticket: Ticket,
 ) -> Result<Response, Problem> {
     story.received(&ticket, app.engine.now());
-    let (shape, job) = submit(app, route, head, ticket)?;
-    let answer = counted(job).await?;
-    respond(app, shape, story, answer).await
+    let (request, job) = submit(app, route, head, ticket)?;
+    let answer = counted(job)
+        .await
+        .map_err(|error| Problem::of_job(error, &request))?;
+    respond(app, request.shape, story, answer).await
 }
 
 /// Embeds the texts of a body of `/embed` that is there already, for the sake of the cache. Their vectors are dropped with the answer.
@@ -245,7 +247,12 @@ pub(super) async fn receive(
 }
 
 /// Reads what the body asks for and hands it to the workers.
-fn submit(app: &App, route: &Route, head: &Head, mut ticket: Ticket) -> Result<(Shape, Job), Problem> {
+fn submit(
+    app: &App,
+    route: &Route,
+    head: &Head,
+    mut ticket: Ticket,
+) -> Result<(wire::Request, Job), Problem> {
     let scope = PipelineScope::enter();
     let read = ticket.parse(|body, inputs| match route.read {
         Reader::Whole(read) => read(body, inputs, &app.abilities),
@@ -264,7 +271,7 @@ fn submit(app: &App, route: &Route, head: &Head, mut ticket: Ticket) -> Result<(
         .session
         .map(|name| app.engine.session(&ticket.body()[name.range()]));
     let options = head.caching.apply(request.options, session);
-    Ok((request.shape, app.engine.submit(ticket, options, deadline)))
+    Ok((request, app.engine.submit(ticket, options, deadline)))
 }
 
 /// Begins to write the answer.

@@ -69,6 +69,8 @@ pub enum ErrorKind {
         /// Its name.
         name: &'static str,
     },
+    /// An empty string or array where something has to be.
+    Empty,
     /// A value of the right kind that the field cannot take.
     BadValue {
         /// What the field takes.
@@ -86,6 +88,7 @@ impl fmt::Display for JsonError {
         match self.kind {
             ErrorKind::MissingField { name } if self.path().is_empty() => write!(f, "{name}: missing field"),
             ErrorKind::MissingField { name } => write!(f, "{path}.{name}: missing field"),
+            ErrorKind::Empty => write!(f, "`{path}` {}", self.kind),
             kind => write!(f, "{path}: {kind} (byte {})", self.offset),
         }
     }
@@ -109,6 +112,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::UnknownField => f.write_str("unknown field"),
             ErrorKind::DuplicateField => f.write_str("field given twice"),
             ErrorKind::MissingField { name } => write!(f, "missing field {name}"),
+            ErrorKind::Empty => f.write_str("cannot be empty"),
             ErrorKind::BadValue { expected } => write!(f, "expected {expected}"),
         }
     }

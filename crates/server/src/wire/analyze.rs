@@ -86,6 +86,7 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
                 dropped: Tasks::NONE,
                 single,
             },
+            single,
         )
     })
 }
@@ -115,7 +116,7 @@ fn wanted_tasks(body: &mut Body<'_, '_>, abilities: &Abilities) -> Result<Tasks,
         tasks = tasks.with(TASKS[task]);
     }
     if tasks == Tasks::NONE {
-        Err(WireError::Empty { field: "tasks" })
+        Err(body.empty())
     } else {
         Ok(tasks)
     }

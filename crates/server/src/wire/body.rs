@@ -93,9 +93,14 @@ impl<'a, 'b> Body<'a, 'b> {
     pub(super) fn text(&mut self) -> Result<plimsoll_engine::Span, WireError> {
         let span = self.reader.string()?;
         if span.len == 0 {
-            return Err(WireError::Empty { field: self.field });
+            return Err(self.empty());
         }
         Ok(engine_span(span))
+    }
+
+    /// The error for an empty string or array that was just read.
+    pub(super) fn empty(&self) -> WireError {
+        self.reader.error(ErrorKind::Empty).into()
     }
 
     /// A text that may be empty, as one of two may be.
@@ -110,14 +115,12 @@ impl<'a, 'b> Body<'a, 'b> {
         texts: Mark,
         mut text: impl FnMut(&mut Self) -> Result<plimsoll_engine::Span, WireError>,
     ) -> Result<(), WireError> {
-        let field = std::mem::replace(&mut self.field, "query");
         self.reader.go_to(query);
         let query = self.text()?;
-        self.field = field;
         self.reader.go_to(texts);
         self.reader.begin_array()?;
         if !self.reader.next_item()? {
-            return Err(WireError::Empty { field });
+            return Err(self.empty());
         }
         let mut bytes = 0;
         self.push_each(|body| {
@@ -167,7 +170,7 @@ impl<'a, 'b> Body<'a, 'b> {
             Kind::Array => {
                 self.reader.begin_array()?;
                 if !self.reader.next_item()? {
-                    return Err(WireError::Empty { field: self.field });
+                    return Err(self.empty());
                 }
                 self.push_ids()
             }
@@ -185,7 +188,7 @@ impl<'a, 'b> Body<'a, 'b> {
             Kind::Array => {
                 self.reader.begin_array()?;
                 if !self.reader.next_item()? {
-                    return Err(WireError::Empty { field: self.field });
+                    return Err(self.empty());
                 }
                 if self.reader.peek()? == Kind::Number {
                     return self.push_ids().map(|()| true);
@@ -212,7 +215,7 @@ impl<'a, 'b> Body<'a, 'b> {
     pub(super) fn push_texts(&mut self) -> Result<(), WireError> {
         self.reader.begin_array()?;
         if !self.reader.next_item()? {
-            return Err(WireError::Empty { field: self.field });
+            return Err(self.empty());
         }
         self.push_each(Self::push_text)
     }

@@ -18,11 +18,11 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
     let input = body.must(input, "input")?;
     body.model(model, abilities)?;
     body.reader.go_to(input);
-    body.push_batch()?;
+    let single = body.push_batch()?;
     let options = JobOptions {
         overflow: overflow(abilities.auto_truncate, false),
         prompt: abilities.class_prompt(),
         ..JobOptions::new(Tasks::CLASSES)
     };
-    Ok(Request::new(options, Shape::Classify))
+    Ok(Request::new(options, Shape::Classify, single))
 }

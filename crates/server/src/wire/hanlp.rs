@@ -46,13 +46,13 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
         abilities.need(Tasks::ENTITIES, "named entities")?;
     }
     body.reader.go_to(text);
-    body.push_text_or_texts()?;
+    let single = body.push_text_or_texts()?;
     let options = JobOptions {
         prompt: abilities.default_prompt,
         // Entities are given by the words that they cover.
         ..JobOptions::new(tasks.with(Tasks::WORDS))
     };
-    Ok(Request::new(options, Shape::Parse { tasks }))
+    Ok(Request::new(options, Shape::Parse { tasks }, single))
 }
 
 /// A name or an array of names.

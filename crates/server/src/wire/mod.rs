@@ -66,15 +66,55 @@ pub struct Request {
     pub shape: Shape,
     /// The session that the body names, where it lies.
     pub session: Option<Span>,
+    /// Its one input did not come in a list.
+    pub single: bool,
+}
+
+/// What a route calls one of its inputs: `inputs[3]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The field.
+    pub name: &'static str,
+    /// Which of its items, where it is a list.
+    pub index: Option<usize>,
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        self.index.map_or(Ok(()), |index| write!(f, "[{index}]"))
+    }
 }
 
 impl Request {
-    fn new(options: JobOptions, shape: Shape) -> Self {
+    fn new(options: JobOptions, shape: Shape, single: bool) -> Self {
         Request {
             options,
             shape,
             session: None,
+            single,
         }
+    }
+
+    /// What the route calls an input of this request.
+    pub fn field(&self, index: usize) -> Field {
+        let name = match self.shape {
+            Shape::Analyze { .. } | Shape::Parse { .. } | Shape::Infer { .. } => "text",
+            Shape::Embed | Shape::EmbedAll | Shape::Predict { .. } | Shape::Tokenize | Shape::Ner { .. } => {
+                "inputs"
+            }
+            Shape::Similarity if index == 0 => "inputs.source_sentence",
+            Shape::Similarity => "inputs.sentences",
+            Shape::Rerank { .. } => "texts",
+            Shape::Documents { .. } => "documents",
+            Shape::Decode { .. } => "ids",
+            Shape::OpenAi { .. } | Shape::Classify => "input",
+        };
+        let index = match self.shape {
+            Shape::Similarity => index.checked_sub(1),
+            _ => (!self.single).then_some(index),
+        };
+        Field { name, index }
     }
 }
 
@@ -194,7 +234,7 @@ pub type Read = fn(&mut [u8], &mut Inputs<'_>, &Abilities) -> Result<Request, Wi
 pub enum WireError {
     /// It is not the JSON that the route takes.
     Json(JsonError),
-    /// A text, a list of texts or of ids is empty.
+    /// Nothing is left to do, or nothing to do it with.
     Empty {
         /// Where.
         field: &'static str,
@@ -226,6 +266,8 @@ pub enum WireError {
         field: &'static str,
         /// Which of them.
         place: usize,
+        /// Which of its elements, where it is one of them.
+        element: Option<usize>,
         /// What is wrong with it.
         fault: Fault,
     },
@@ -309,7 +351,18 @@ impl fmt::Display for WireError {
                 write!(f, "the loaded model cannot do {task}: it has no head for it")
             }
             WireError::NotServed { field, instead } => write!(f, "{field}: not served here; {instead}"),
-            WireError::Tensor { field, place, fault } => write!(f, "{field}[{place}]: {}", fault.text()),
+            WireError::Tensor {
+                field,
+                place,
+                element,
+                fault,
+            } => {
+                write!(f, "{field}[{place}]")?;
+                if let Some(element) = element {
+                    write!(f, ", element {element}")?;
+                }
+                write!(f, ": {}", fault.text())
+            }
             WireError::Paired { bytes } => write!(
                 f,
                 "query: it is read with each text, {bytes} bytes in all; the limit is {}",

@@ -30,7 +30,7 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
         prompt: abilities.default_prompt,
         ..JobOptions::new(Tasks::ENTITIES)
     };
-    Ok(Request::new(options, Shape::Ner { single, ignored }))
+    Ok(Request::new(options, Shape::Ner { single, ignored }, single))
 }
 
 /// Which kinds of entities are to be left out.

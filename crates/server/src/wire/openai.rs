@@ -26,12 +26,12 @@ pub fn embeddings(
     let base64 = body.optional(format)? && body.word(["float", "base64"], r#""float" or "base64""#)? == 1;
     let dimensions = body.dimensions(dimensions, abilities)?;
     body.reader.go_to(input);
-    body.push_batch()?;
+    let single = body.push_batch()?;
     let options = JobOptions {
         overflow: overflow(abilities.auto_truncate, false),
         prompt: abilities.default_prompt,
         dimensions,
         ..JobOptions::new(Tasks::EMBEDDING)
     };
-    Ok(Request::new(options, Shape::OpenAi { base64 }))
+    Ok(Request::new(options, Shape::OpenAi { base64 }, single))
 }

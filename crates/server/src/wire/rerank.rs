@@ -34,7 +34,7 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
         overflow: overflow(abilities.auto_truncate, false),
         ..JobOptions::new(Tasks::CLASSES)
     };
-    Ok(Request::new(options, shape))
+    Ok(Request::new(options, shape, false))
 }
 
 /// `"a"` or `{"text": "a"}`.

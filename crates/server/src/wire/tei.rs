@@ -49,8 +49,8 @@ pub fn embed(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) -
         ..JobOptions::new(Tasks::EMBEDDING)
     };
     body.reader.go_to(texts);
-    body.push_batch()?;
-    Ok(Request::new(options, Shape::Embed))
+    let single = body.push_batch()?;
+    Ok(Request::new(options, Shape::Embed, single))
 }
 
 /// Reads `/embed_all`: `{inputs, truncate?, truncation_direction?, prompt_name?}`.
@@ -74,8 +74,8 @@ pub fn embed_all(
         ..JobOptions::new(Tasks::TOKEN_EMBEDDINGS)
     };
     body.reader.go_to(texts);
-    body.push_batch()?;
-    Ok(Request::new(options, Shape::EmbedAll))
+    let single = body.push_batch()?;
+    Ok(Request::new(options, Shape::EmbedAll, single))
 }
 
 /// Reads `/predict`: `{inputs, raw_scores = false, truncate?, truncation_direction?}`, where `inputs` is a text, a pair `["a", "b"]`, or a
@@ -115,7 +115,7 @@ pub fn predict(
         raw_scores |= body.optional(function)? && body.word(["none"], r#""none""#)? == 0;
     }
     body.reader.go_to(texts);
-    let single = predict_inputs(&mut body)? && !as_batch;
+    let single = predict_inputs(&mut body)?;
     let options = JobOptions {
         overflow,
         prompt: abilities.class_prompt(),
@@ -124,10 +124,11 @@ pub fn predict(
     Ok(Request::new(
         options,
         Shape::Predict {
-            single,
+            single: single && !as_batch,
             raw_scores,
             top,
         },
+        single,
     ))
 }
 
@@ -138,7 +139,7 @@ fn predict_inputs(body: &mut Body<'_, '_>) -> Result<bool, WireError> {
     }
     body.reader.begin_array()?;
     if !body.reader.next_item()? {
-        return Err(WireError::Empty { field: "inputs" });
+        return Err(body.empty());
     }
     match body.reader.peek()? {
         Kind::String => text_or_pair(body).map(|()| true),
@@ -154,7 +155,7 @@ fn predict_inputs(body: &mut Body<'_, '_>) -> Result<bool, WireError> {
 fn one_sequence(body: &mut Body<'_, '_>) -> Result<(), WireError> {
     body.reader.begin_array()?;
     if !body.reader.next_item()? {
-        return Err(WireError::Empty { field: "inputs" });
+        return Err(body.empty());
     }
     text_or_pair(body)
 }
@@ -164,17 +165,17 @@ fn text_or_pair(body: &mut Body<'_, '_>) -> Result<(), WireError> {
     let first = body.half()?;
     if !body.reader.next_item()? {
         return match first.len {
-            0 => Err(WireError::Empty { field: body.field }),
+            0 => Err(body.empty()),
             _ => body.push(first, None),
         };
     }
     let second = body.half()?;
-    if first.len == 0 && second.len == 0 {
-        return Err(WireError::Empty { field: body.field });
-    }
     if body.reader.next_item()? {
         let found = body.reader.peek()?;
         return Err(body.reader.unexpected("at most two strings", found).into());
+    }
+    if first.len == 0 && second.len == 0 {
+        return Err(body.empty());
     }
     body.push(first, Some(second))
 }
@@ -215,7 +216,7 @@ pub fn rerank(
         overflow,
         ..JobOptions::new(Tasks::CLASSES)
     };
-    Ok(Request::new(options, shape))
+    Ok(Request::new(options, shape, false))
 }
 
 /// Reads `/similarity`: `{inputs: {source_sentence, sentences}, parameters?: {truncate?, truncation_direction?, prompt_name?}}`. The
@@ -230,7 +231,8 @@ pub fn similarity(
 ) -> Result<Request, WireError> {
     abilities.need(Tasks::EMBEDDING, "embedding")?;
     // The source sentence is one more.
-    let mut body = Body::new(bytes, inputs, "sentences", abilities.batch_max.saturating_add(1));
+    let count_max = abilities.batch_max.saturating_add(1);
+    let mut body = Body::new(bytes, inputs, "inputs.sentences", count_max);
     let [sentences, parameters] = body.reader.fields(["inputs", "parameters"], Unknown::Ignore)?;
     body.reader.end()?;
     let sentences = body.must(sentences, "inputs")?;
@@ -252,9 +254,7 @@ pub fn similarity(
     let source = body.must(source, "source_sentence")?;
     let sentences = body.must(sentences, "sentences")?;
     body.reader.go_to(source);
-    body.field = "source_sentence";
     body.push_text()?;
-    body.field = "sentences";
     body.reader.go_to(sentences);
     body.push_texts().map_err(|error| match error {
         WireError::TooMany {
@@ -268,7 +268,7 @@ pub fn similarity(
         },
         other => other,
     })?;
-    Ok(Request::new(options, Shape::Similarity))
+    Ok(Request::new(options, Shape::Similarity, false))
 }
 
 /// Reads `/tokenize`: `{inputs, add_special_tokens = true}`. Tokens are those of the text alone, as offsets are bytes of it.
@@ -296,8 +296,8 @@ pub fn tokenize(
         });
     }
     body.reader.go_to(texts);
-    body.push_text_or_texts()?;
-    Ok(Request::new(options, Shape::Tokenize))
+    let single = body.push_text_or_texts()?;
+    Ok(Request::new(options, Shape::Tokenize, single))
 }
 
 /// Reads `/decode`: `{ids, skip_special_tokens = true}`, where `ids` is `[u32]` or `[[u32]]`.
@@ -319,22 +319,27 @@ pub fn decode(
     body.reader.go_to(ids);
     body.reader.begin_array()?;
     if !body.reader.next_item()? {
-        return Err(WireError::Empty { field: "ids" });
+        return Err(body.empty());
     }
-    match body.reader.peek()? {
-        Kind::Array => body.push_each(|body| {
+    let single = body.reader.peek()? != Kind::Array;
+    match single {
+        false => body.push_each(|body| {
             body.reader.begin_array()?;
             if body.reader.next_item()? {
                 body.push_ids()
             } else {
-                Err(WireError::Empty { field: "ids" })
+                Err(body.empty())
             }
         }),
-        _ => body.push_ids(),
+        true => body.push_ids(),
     }?;
     let options = JobOptions {
         add_special_tokens: false,
         ..JobOptions::new(Tasks::TOKENS)
     };
-    Ok(Request::new(options, Shape::Decode { skip_special_tokens }))
+    Ok(Request::new(
+        options,
+        Shape::Decode { skip_special_tokens },
+        single,
+    ))
 }

@@ -7,12 +7,14 @@ use plimsoll_engine::{Inputs, Span};
 use super::{
     CLASSIFICATION, Encoding, Fault, Input, Outputs, SHARED_MEMORY, Texts, elements, input_fault, request,
 };
-use crate::json::{JsonError, Kind, Mark, Reader, Unknown};
+use crate::json::{ErrorKind, JsonError, Kind, Mark, Reader, Unknown};
 use crate::wire::body::engine_span;
 use crate::wire::{Abilities, Request, WireError};
 
 /// An input tensor as its JSON has it.
 struct Tensor {
+    /// Where it begins: from there `data` is gone to, so that a fault in it is told of this tensor.
+    at: Mark,
     place: usize,
     input: Input,
     elements: usize,
@@ -55,6 +57,7 @@ pub fn read(
     }
     let mut pairs = false;
     for tensor in tensors.iter().flatten() {
+        reader.go_to(tensor.at);
         pairs |= tensor.input == Input::Pair;
         let mut texts = Texts {
             inputs,
@@ -178,6 +181,7 @@ fn read_tensors(reader: &mut Reader<'_>, tensors: Mark) -> Result<([Option<Tenso
 }
 
 fn read_tensor(reader: &mut Reader<'_>, place: usize, raw_bytes: &mut usize) -> Result<Tensor, WireError> {
+    let at = reader.mark();
     let names = ["name", "shape", "datatype", "parameters", "data"];
     let [name, shape, datatype, parameters, data] = reader.fields(names, Unknown::Ignore)?;
     let after = reader.mark();
@@ -210,6 +214,7 @@ fn read_tensor(reader: &mut Reader<'_>, place: usize, raw_bytes: &mut usize) -> 
     };
     reader.go_to(after);
     Ok(Tensor {
+        at,
         place,
         input,
         elements,
@@ -235,14 +240,27 @@ fn push_data(reader: &mut Reader<'_>, data: Mark, texts: &mut Texts<'_, '_>) -> 
     reader.go_to(data);
     reader.begin_array()?;
     while reader.next_item()? {
-        if reader.peek()? == Kind::String {
-            texts.push(engine_span(reader.string()?))?;
-            continue;
-        }
-        reader.begin_array()?;
-        while reader.next_item()? {
-            texts.push(engine_span(reader.string()?))?;
+        match reader.peek()? {
+            Kind::String => push_string(reader, texts)?,
+            Kind::Array => {
+                reader.begin_array()?;
+                while reader.next_item()? {
+                    push_string(reader, texts)?;
+                }
+            }
+            found => {
+                let expected = "a string or an array of strings";
+                return Err(reader.unexpected(expected, found).into());
+            }
         }
     }
     Ok(())
+}
+
+fn push_string(reader: &mut Reader<'_>, texts: &mut Texts<'_, '_>) -> Result<(), WireError> {
+    let text = reader.string()?;
+    if text.len == 0 {
+        return Err(reader.error(ErrorKind::Empty).into());
+    }
+    texts.push(engine_span(text))
 }

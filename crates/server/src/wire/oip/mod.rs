@@ -140,6 +140,7 @@ impl Outputs {
         let fault = |fault| WireError::Tensor {
             field: "outputs",
             place,
+            element: None,
             fault,
         };
         let output = Output::named(name).ok_or(fault(Fault::UnknownOutput))?;
@@ -207,6 +208,8 @@ pub enum Fault {
     Shape,
     /// Its shape names another number of elements than it has.
     Elements,
+    /// It, or an element of it, is empty.
+    Empty,
     /// An element goes on behind its end, or something follows the last.
     Bytes,
     /// An element is not UTF-8.
@@ -227,8 +230,9 @@ impl Fault {
             Fault::Datatype => "expected the datatype BYTES",
             Fault::Shape => "expected the shape [n] or [n, 1]",
             Fault::Elements => "its shape names another number of elements than it has",
-            Fault::Bytes => "its bytes are not a length and a text, and so on to its end",
-            Fault::NotUtf8 => "an element is not valid UTF-8",
+            Fault::Empty => "cannot be empty",
+            Fault::Bytes => "expected a length and a text of that length",
+            Fault::NotUtf8 => "not valid UTF-8",
             Fault::NoData => "expected its elements once: as data or as raw bytes",
             Fault::Pairs => "expected as many elements as `text` has",
         }
@@ -267,6 +271,7 @@ fn input_fault(place: usize, fault: Fault) -> WireError {
     WireError::Tensor {
         field: "inputs",
         place,
+        element: None,
         fault,
     }
 }
@@ -286,9 +291,19 @@ impl Texts<'_, '_> {
         input_fault(self.place, fault)
     }
 
+    /// What is wrong with the element that comes next.
+    fn element_fault(&self, fault: Fault) -> WireError {
+        WireError::Tensor {
+            field: "inputs",
+            place: self.place,
+            element: Some(self.count),
+            fault,
+        }
+    }
+
     fn push(&mut self, text: Span) -> Result<(), WireError> {
         if text.len == 0 {
-            return Err(WireError::Empty { field: "inputs" });
+            return Err(self.element_fault(Fault::Empty));
         }
         match self.input {
             Input::Text if self.count == self.count_max => {
@@ -313,11 +328,11 @@ impl Texts<'_, '_> {
     /// Reads the bytes of a BYTES tensor, which lie from `start` in the body.
     fn push_raw(&mut self, mut raw: &[u8], mut start: usize) -> Result<(), WireError> {
         while !raw.is_empty() {
-            let (length, rest) = raw.split_first_chunk().ok_or(self.fault(Fault::Bytes))?;
+            let (length, rest) = raw.split_first_chunk().ok_or(self.element_fault(Fault::Bytes))?;
             let length = u32::from_le_bytes(*length);
             let (text, rest) = rest
                 .split_at_checked(length as usize)
-                .ok_or(self.fault(Fault::Bytes))?;
+                .ok_or(self.element_fault(Fault::Bytes))?;
             self.push_bytes(text, start + size_of_val(&length))?;
             start += size_of_val(&length) + text.len();
             raw = rest;
@@ -328,7 +343,7 @@ impl Texts<'_, '_> {
     /// An element whose bytes lie from `start` in the body.
     fn push_bytes(&mut self, text: &[u8], start: usize) -> Result<(), WireError> {
         if std::str::from_utf8(text).is_err() {
-            return Err(self.fault(Fault::NotUtf8));
+            return Err(self.element_fault(Fault::NotUtf8));
         }
         self.push(Span {
             start: start as u32,
@@ -339,7 +354,7 @@ impl Texts<'_, '_> {
     /// Checks the number of elements against the one that the shape names.
     fn end(&self, elements: usize) -> Result<(), WireError> {
         if self.count == 0 {
-            return Err(WireError::Empty { field: "inputs" });
+            return Err(self.fault(Fault::Empty));
         }
         if self.count != elements {
             return Err(self.fault(Fault::Elements));
@@ -386,5 +401,5 @@ fn request(
         id,
         encoding,
     };
-    Request::new(options, shape)
+    Request::new(options, shape, false)
 }
