@@ -440,7 +440,8 @@ impl Engine {
         mut options: JobOptions,
         deadline: Nanos,
     ) -> Work {
-        let dropped = self.dropped(options.tasks);
+        let pressure = self.gate.level().1;
+        let dropped = self.drop_order.dropped(options.tasks, options.wanted, pressure);
         options.tasks = options.tasks.without(dropped);
         Work {
             body,
@@ -464,11 +465,6 @@ impl Engine {
             in_turn: None,
             held,
         }
-    }
-
-    /// The tasks of a request that are not done at this pressure.
-    pub(crate) fn dropped(&self, tasks: Tasks) -> Tasks {
-        self.drop_order.dropped(tasks, self.gate.level().1)
     }
 
     /// Gives up a place and all that is left in it.

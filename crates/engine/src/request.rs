@@ -117,8 +117,10 @@ impl SessionId {
 /// How a job is done.
 #[derive(Clone, Copy, Debug)]
 pub struct JobOptions {
-    /// What is answered.
+    /// What is done.
     pub tasks: Tasks,
+    /// What of it was asked for. The rest is done for its sake; under pressure one of these stays.
+    pub wanted: Tasks,
     /// What happens to long texts.
     pub overflow: Overflow,
     /// Whether `[CLS]`, `[SEP]` and their like are added.
@@ -140,6 +142,7 @@ impl JobOptions {
     pub fn new(tasks: Tasks) -> JobOptions {
         JobOptions {
             tasks,
+            wanted: tasks,
             overflow: Overflow::Windows,
             add_special_tokens: true,
             prompt: None,

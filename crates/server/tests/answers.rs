@@ -323,6 +323,7 @@ const SHAPES: [Shape; 17] = [
     },
     Shape::Parse {
         tasks: Tasks::WORDS.with(Tasks::ENTITIES),
+        dropped: Tasks::WORDS,
     },
 ];
 
@@ -560,7 +561,8 @@ fn entities_are_grouped_and_may_be_ignored() {
 #[test]
 fn a_parse_counts_words() {
     let tasks = Tasks::WORDS.with(Tasks::ENTITIES);
-    let parsed = value(Shape::Parse { tasks });
+    let of = |tasks, dropped| value(Shape::Parse { tasks, dropped });
+    let parsed = of(tasks, Tasks::NONE);
     let words: Vec<&str> = parsed["tok/fine"][0]
         .as_array()
         .unwrap()
@@ -577,11 +579,7 @@ fn a_parse_counts_words() {
             "{entity} {words:?}"
         );
     }
-    assert_eq!(
-        value(Shape::Parse { tasks: Tasks::WORDS })
-            .as_object()
-            .unwrap()
-            .len(),
-        1
-    );
+    let words = of(Tasks::WORDS, Tasks::ENTITIES);
+    assert_eq!(words.as_object().unwrap().len(), 2);
+    assert_eq!(words["dropped"], json!(["ner/msra"]));
 }

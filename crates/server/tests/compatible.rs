@@ -2,7 +2,13 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Server, TinyModel};
+use plimsoll::app::Settings;
+use plimsoll::net::NetSettings;
+use plimsoll_engine::govern::{Order, Pressure};
+use plimsoll_engine::{Ask, Tasks, Ticket};
 use serde_json::{Value, json};
 
 fn post(server: &Server, path: &str, body: Value) -> Value {
@@ -180,9 +186,21 @@ fn entities_agree_with_analyze() {
     let (status, error) = refused(&server, "/ner", body);
     assert_eq!(status, 422);
     assert!(
-        error.as_str().unwrap().contains("aggregation_strategy"),
+        error
+            .as_str()
+            .unwrap()
+            .starts_with("parameters.aggregation_strategy: expected \"simple\""),
         "{error}"
     );
+    let body = json!({"inputs": text, "parameters": {"stride": 8}});
+    let (status, error) = refused(&server, "/ner", body);
+    assert_eq!(status, 422);
+    assert!(
+        error.as_str().unwrap().starts_with("parameters.stride: "),
+        "{error}"
+    );
+    let body = json!({"inputs": text, "parameters": {"stride": null}});
+    assert_eq!(post(&server, "/ner", body), grouped);
     server.assert_empty();
 }
 
@@ -213,8 +231,15 @@ fn a_parse_gives_words_and_entities_by_words() {
     assert_eq!(alone, json!({"ner/msra": [parsed["ner/msra"][0]]}));
     let without = post(&server, "/parse", json!({"text": text, "skip_tasks": "ner"}));
     assert_eq!(without, json!({"tok/fine": [parsed["tok/fine"][0]]}));
+    for language in ["zh", "en", "mul"] {
+        let body = json!({"text": text, "tasks": "ner", "language": language});
+        assert_eq!(post(&server, "/parse", body), alone);
+    }
     for (body, field) in [
         (json!({"tokens": [["a"]]}), "tokens"),
+        (json!({"text": "a", "tokens": [["a"]]}), "tokens"),
+        (json!({"text": "a", "language": "ja"}), "language: expected"),
+        (json!({"text": "a", "language": 1}), "language"),
         (json!({"text": "a", "tasks": "dep"}), "tasks"),
         (
             json!({"text": "a", "tasks": "tok", "skip_tasks": ["tok"]}),
@@ -227,4 +252,71 @@ fn a_parse_gives_words_and_entities_by_words() {
         assert!(error.as_str().unwrap().contains(field), "{error}");
     }
     server.assert_empty();
+}
+
+/// A server that drops these tasks, and what holds so many of its bytes that it does.
+fn pressed(drop_order: &[Tasks]) -> (Server, Vec<Ticket>) {
+    let model = TinyModel::new("bert-q4-heads");
+    let settings = Settings {
+        drop_order: Order::new(drop_order),
+        ..Settings::default()
+    };
+    let flags = ["--model-id", model.path()];
+    let server = Server::with(&flags, settings, NetSettings::default(), None);
+    let engine = &server.app.engine;
+    let limit = engine.ledger().limit_bytes();
+    let ask = Ask {
+        tasks: Tasks::EMBEDDING,
+        body_bytes: Some(64 * 1024),
+        inputs_max: None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut tickets = Vec::new();
+    while engine.ledger().in_use() < limit / 100 * 70 {
+        tickets.push(runtime.block_on(engine.admit(ask)).unwrap());
+    }
+    while engine.pressure() == Pressure::NONE {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    (server, tickets)
+}
+
+#[test]
+fn under_pressure_a_parse_keeps_what_it_was_asked_for_and_says_what_it_dropped() {
+    let text = "q é w, e r t 😀 y u i o p. a s d f";
+    let ask = |server: &Server, tasks: Value| {
+        let reply = server.post("/parse", json!({"text": text, "tasks": tasks}).to_string());
+        let dropped = reply.header("x-plimsoll-dropped").map(str::to_owned);
+        (reply.json(), dropped)
+    };
+    let (server, tickets) = pressed(&[Tasks::ENTITIES]);
+    let (alone, dropped) = ask(&server, json!("ner"));
+    assert!(!alone["ner/msra"][0].as_array().unwrap().is_empty(), "{alone}");
+    assert_eq!((dropped, &alone["dropped"]), (None, &Value::Null));
+    let (words, dropped) = ask(&server, json!(["tok", "ner"]));
+    assert!(
+        words["tok/fine"].is_array() && words.get("ner/msra").is_none(),
+        "{words}"
+    );
+    assert_eq!(
+        (dropped.as_deref(), &words["dropped"]),
+        (Some("entities"), &json!(["ner/msra"]))
+    );
+    drop((tickets, server));
+
+    let (server, tickets) = pressed(&[Tasks::WORDS]);
+    let (entities, dropped) = ask(&server, json!(["ner"]));
+    assert_eq!(
+        entities["ner/msra"][0][0][2],
+        Value::Null,
+        "words are not counted"
+    );
+    assert_eq!(
+        (dropped.as_deref(), &entities["dropped"]),
+        (Some("words"), &json!(["tok/fine"]))
+    );
+    let (words, dropped) = ask(&server, json!("tok"));
+    assert!(words["tok/fine"].is_array());
+    assert_eq!(dropped, None);
+    drop((tickets, server));
 }

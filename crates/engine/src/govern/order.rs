@@ -5,15 +5,15 @@ use crate::request::Tasks;
 
 /// Tasks that may be dropped, first to last: the operator's order. What is not named is at the core and never dropped.
 ///
-/// The first task goes at the least pressure, the last at the greatest, evenly between. A request keeps at least one of its tasks.
+/// The first task goes at the least pressure, the last at the greatest, evenly between. A request keeps at least one of the tasks that it wants.
 ///
 /// ```
 /// use plimsoll_engine::{Tasks, govern::{Order, Pressure}};
 /// let order = Order::default();
 /// let asked = Tasks::WORDS.with(Tasks::EMBEDDING);
-/// assert_eq!(order.dropped(asked, Pressure::NONE), Tasks::NONE);
-/// assert_eq!(order.dropped(asked, Pressure::FULL), Tasks::WORDS);
-/// assert_eq!(order.dropped(Tasks::WORDS, Pressure::FULL), Tasks::NONE, "it is all that was asked for");
+/// assert_eq!(order.dropped(asked, asked, Pressure::NONE), Tasks::NONE);
+/// assert_eq!(order.dropped(asked, asked, Pressure::FULL), Tasks::WORDS);
+/// assert_eq!(order.dropped(Tasks::WORDS, Tasks::WORDS, Pressure::FULL), Tasks::NONE, "it is all that is wanted");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -43,12 +43,12 @@ impl Order {
         order
     }
 
-    /// What of `asked` is dropped at `pressure`.
-    pub fn dropped(&self, asked: Tasks, pressure: Pressure) -> Tasks {
+    /// What of `tasks` is dropped at `pressure`. Those that are not `wanted` are there for the sake of these, and none of them is the one that stays.
+    pub fn dropped(&self, tasks: Tasks, wanted: Tasks, pressure: Pressure) -> Tasks {
         let count = (self.len * pressure.permille()).div_ceil(1000);
         self.tasks[..count].iter().fold(Tasks::NONE, |dropped, task| {
-            let kept = asked.without(dropped.with(*task).with(Tasks::TOKEN_COUNT));
-            if asked.any(*task) && kept != Tasks::NONE {
+            let kept = wanted.without(dropped.with(*task));
+            if tasks.any(*task) && kept != Tasks::NONE {
                 dropped.with(*task)
             } else {
                 dropped
@@ -70,9 +70,8 @@ mod tests {
         let all = Tasks::WORDS
             .with(Tasks::ENTITIES)
             .with(Tasks::CLASSES)
-            .with(Tasks::EMBEDDING)
-            .with(Tasks::TOKEN_COUNT);
-        let dropped = |in_use| Order::default().dropped(all, marks.pressure(in_use, 1000));
+            .with(Tasks::EMBEDDING);
+        let dropped = |in_use| Order::default().dropped(all, all, marks.pressure(in_use, 1000));
         assert_eq!(dropped(600), Tasks::NONE);
         assert_eq!(dropped(601), Tasks::WORDS);
         assert_eq!(dropped(690), Tasks::WORDS.with(Tasks::ENTITIES));
@@ -85,7 +84,16 @@ mod tests {
     #[test]
     fn the_last_task_stays_even_when_all_may_go() {
         let order = Order::new(&[Tasks::CLASSES, Tasks::WORDS]);
-        let asked = Tasks::CLASSES.with(Tasks::WORDS).with(Tasks::TOKEN_COUNT);
-        assert_eq!(order.dropped(asked, Pressure::FULL), Tasks::CLASSES);
+        let wanted = Tasks::CLASSES.with(Tasks::WORDS);
+        let tasks = wanted.with(Tasks::TOKEN_COUNT);
+        assert_eq!(order.dropped(tasks, wanted, Pressure::FULL), Tasks::CLASSES);
+    }
+
+    #[test]
+    fn what_is_done_for_the_sake_of_a_task_does_not_stay_in_its_place() {
+        let (wanted, tasks) = (Tasks::ENTITIES, Tasks::ENTITIES.with(Tasks::WORDS));
+        let dropped = |order: &[Tasks]| Order::new(order).dropped(tasks, wanted, Pressure::FULL);
+        assert_eq!(dropped(&[Tasks::ENTITIES]), Tasks::NONE);
+        assert_eq!(dropped(&[Tasks::ENTITIES, Tasks::WORDS]), Tasks::WORDS);
     }
 }

@@ -6,8 +6,10 @@ use plimsoll_engine::{Entity, Tasks};
 
 use super::{Out, Source, pieces};
 
-/// `{"tok/fine": [[word]], "ner/msra": [[[text, label, first word, word behind]]]}`, a list for each sentence.
-pub(super) async fn document<S: Source>(source: &S, tasks: Tasks, out: &mut Out<'_, S>) {
+const NAMES: [(Tasks, &str); 2] = [(Tasks::WORDS, "tok/fine"), (Tasks::ENTITIES, "ner/msra")];
+
+/// `{"tok/fine": [[word]], "ner/msra": [[[text, label, first word, word behind]]], "dropped"?: [name]}`, a list for each sentence.
+pub(super) async fn document<S: Source>(source: &S, tasks: Tasks, dropped: Tasks, out: &mut Out<'_, S>) {
     out.raw("{").await;
     if tasks.has(Tasks::WORDS) {
         out.raw("\"tok/fine\":[").await;
@@ -26,7 +28,21 @@ pub(super) async fn document<S: Source>(source: &S, tasks: Tasks, out: &mut Out<
         }
         out.raw("]").await;
     }
+    if dropped != Tasks::NONE {
+        left_out(dropped, out).await;
+    }
     out.raw("}").await;
+}
+
+/// `,"dropped": ["tok/fine"]`: what is left out, because memory is short. Something stands before it, as one task stays.
+async fn left_out<S: Source>(dropped: Tasks, out: &mut Out<'_, S>) {
+    out.raw(",\"dropped\":[").await;
+    let names = NAMES.iter().filter(|(task, _)| dropped.has(*task));
+    for (place, (_, name)) in names.enumerate() {
+        out.comma(place).await;
+        out.string(name).await;
+    }
+    out.raw("]").await;
 }
 
 /// The words of a sentence, blank ones left out.
@@ -50,7 +66,7 @@ async fn entities<S: Source>(source: &S, index: usize, out: &mut Out<'_, S>) {
         out.string(&text[pieces::entity(text, &entity)]).await;
         out.raw(",").await;
         out.string(entity.label).await;
-        // Words are dropped first when memory is short: then there are none to count in.
+        // Where memory was short for words, there are none to count in, and the answer says so.
         match ends.is_empty() {
             true => out.raw(",null,null]").await,
             false => {

@@ -79,6 +79,6 @@ pub async fn render<S: Source>(source: &S, shape: Shape, out: &mut Out<'_, S>) {
                 Encoding::Message => inference.message(out).await,
             }
         }
-        Shape::Parse { tasks } => hanlp::document(source, tasks, out).await,
+        Shape::Parse { tasks, dropped } => hanlp::document(source, tasks, dropped, out).await,
     }
 }

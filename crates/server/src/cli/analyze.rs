@@ -307,6 +307,7 @@ async fn begin(app: &Arc<App>, tasks: Tasks, line: Line) -> Result<Pending, Line
         return failed(error.to_string());
     }
     let options = JobOptions {
+        wanted: tasks,
         prompt: app.abilities.default_prompt,
         ..JobOptions::new(tasks.with(Tasks::TOKEN_COUNT))
     };

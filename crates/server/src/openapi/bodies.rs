@@ -269,7 +269,7 @@ fn ner() -> Description {
     let parameters = json!({"type": ["object", "null"], "properties": {
         "aggregation_strategy": {"enum": ["simple", "first", "average", "max", null]},
         "ignore_labels": {"type": ["array", "null"], "items": {"type": "string"}},
-        "stride": nullable("integer"),
+        "stride": {"type": "null", "description": "A long text is read whole, in windows whose overlap the server sets."},
     }});
     Description {
         summary: "Named entities, as Hugging Face's token classification has them. Offsets are in characters.",
@@ -293,12 +293,16 @@ fn parse() -> Description {
         summary: "Words and entities of sentences, as HanLP has them: entities by the words that they cover.",
         request: open(
             &["text"],
-            json!({"text": reference("Texts"), "tasks": tasks, "skip_tasks": tasks, "language": nullable("string"), "tokens": {"type": "null"}}),
+            json!({"text": reference("Texts"), "tasks": tasks, "skip_tasks": tasks, "language": {"enum": ["zh", "en", "mul", null]}, "tokens": {"type": "null"}}),
         ),
         example: json!({"text": [TEXT]}),
         response: open(
             &[],
-            json!({"tok/fine": list(list(json!({"type": "string"}))), "ner/msra": list(list(entity))}),
+            json!({
+                "tok/fine": list(list(json!({"type": "string"}))),
+                "ner/msra": list(list(entity)),
+                "dropped": list(json!({"enum": ["tok/fine", "ner/msra"]})),
+            }),
         ),
     }
 }

@@ -73,6 +73,7 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
     body.reader.go_to(text);
     let single = body.push_text_or_texts()?;
     let options = JobOptions {
+        wanted: tasks,
         prompt: abilities.default_prompt,
         overflow: unsaid(abilities, tasks),
         ..JobOptions::new(tasks.with(Tasks::TOKEN_COUNT))

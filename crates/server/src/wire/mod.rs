@@ -195,6 +195,8 @@ pub enum Shape {
     Parse {
         /// Words, entities, or both.
         tasks: Tasks,
+        /// What is left out, because memory is short: asked for or not, entities are counted in words.
+        dropped: Tasks,
     },
 }
 
@@ -218,8 +220,9 @@ impl Shape {
                 id,
                 encoding,
             },
-            Shape::Parse { tasks } => Shape::Parse {
+            Shape::Parse { tasks, .. } => Shape::Parse {
                 tasks: tasks.without(left_out),
+                dropped: left_out,
             },
             other => other,
         }

@@ -10,7 +10,7 @@ use crate::json::{ErrorKind, Unknown};
 const STRATEGIES: [&str; 4] = ["simple", "first", "average", "max"];
 
 /// Reads `{inputs, parameters?: {aggregation_strategy?, ignore_labels?}}`. A string is answered by a list, an array of strings by a list for
-/// each. `stride` and other parameters are ignored: a long text is always read whole, in windows that overlap.
+/// each. `stride` is refused, parameters that token classification does not have are ignored.
 ///
 /// # Errors
 /// [`WireError`], naming the field, or the task that the model cannot do.
@@ -35,8 +35,13 @@ pub fn read(bytes: &mut [u8], inputs: &mut Inputs<'_>, abilities: &Abilities) ->
 
 /// Which kinds of entities are to be left out.
 fn read_parameters(body: &mut Body<'_, '_>, abilities: &Abilities) -> Result<u128, WireError> {
-    let names = ["aggregation_strategy", "ignore_labels"];
-    let [strategy, ignored] = body.reader.fields(names, Unknown::Ignore)?;
+    let names = ["aggregation_strategy", "ignore_labels", "stride"];
+    let [strategy, ignored, stride] = body.reader.fields(names, Unknown::Ignore)?;
+    if body.optional(stride)? {
+        let field = "parameters.stride";
+        let instead = "a long text is read whole, in windows whose overlap the server sets";
+        return Err(WireError::NotServed { field, instead });
+    }
     if body.optional(strategy)? {
         body.word(STRATEGIES, r#""simple", "first", "average" or "max""#)?;
     }

@@ -385,6 +385,7 @@ fn request(
     let tasks = outputs.tasks();
     let classes_alone = tasks.without(Tasks::TOKEN_COUNT) == Tasks::CLASSES;
     let options = JobOptions {
+        wanted: tasks.without(Tasks::TOKEN_COUNT),
         overflow: match pairs || classes_alone {
             true => overflow(abilities.auto_truncate, false),
             false => unsaid(abilities, tasks),
