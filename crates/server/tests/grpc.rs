@@ -304,7 +304,8 @@ fn what_is_wrong_has_a_status_of_grpc() {
         framed(&request(&[text()])),
         &[("grpc-timeout", "1n")],
     );
-    assert_eq!(late.status, 14, "{}", late.message);
+    assert_eq!(late.status, 4, "{}", late.message);
+    assert!(late.headers.get("grpc-retry-pushback-ms").is_none());
     let header = call_raw(
         &server,
         INFER,

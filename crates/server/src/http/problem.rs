@@ -306,6 +306,11 @@ impl Problem {
         }
     }
 
+    /// The client does not wait any longer.
+    pub fn late(error: JobError) -> Self {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "Timeout", error)
+    }
+
     fn of_input(fault: InputFault, message: impl ToString) -> Self {
         let kind = match fault {
             InputFault::UnknownToken { .. } => "Tokenizer",

@@ -14,7 +14,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body::Body as _;
-use plimsoll_engine::{Answer, Ask, Job, Nanos, Refusal, Tasks, Ticket};
+use plimsoll_engine::{Answer, Ask, Job, JobError, Nanos, Refusal, Tasks, Ticket};
 use plimsoll_memory::PipelineScope;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Code;
@@ -92,6 +92,8 @@ pub(super) struct Head {
     pub(super) caching: Caching,
     /// From the body's last byte to the finished answer.
     pub(super) timeout: Duration,
+    /// It is the client that waits no longer than that.
+    pub(super) is_clients_timeout: bool,
     /// The bytes of the body that are JSON, where raw ones follow.
     json_bytes: Option<usize>,
 }
@@ -109,6 +111,7 @@ impl Head {
         Ok(Head {
             caching: Caching::of(&app.engine, headers)?,
             timeout: app.settings.request_timeout,
+            is_clients_timeout: false,
             json_bytes: json_bytes.transpose()?,
         })
     }
@@ -142,9 +145,10 @@ pub(super) async fn work(
 ) -> Result<Response, Problem> {
     story.received(&ticket, app.engine.now());
     let (request, job) = submit(app, route, head, ticket)?;
-    let answer = counted(job)
-        .await
-        .map_err(|error| Problem::of_job(error, &request))?;
+    let answer = counted(job).await.map_err(|error| match error {
+        JobError::Deadline { .. } if head.is_clients_timeout => Problem::late(error),
+        error => Problem::of_job(error, &request),
+    })?;
     respond(app, request.shape, story, answer).await
 }
 

@@ -76,8 +76,8 @@ fn a_call_is_told_by_its_own_status() {
             (*status, call.status.as_ref().map(|status| status.code))
         })
         .collect();
-    // OK; NOT_FOUND, which is the caller's fault; UNAVAILABLE, which is the server's.
-    assert_eq!(told, [(0, None), (5, None), (14, Some(2))]);
+    // OK; NOT_FOUND, which is the caller's fault; DEADLINE_EXCEEDED, which is the server's.
+    assert_eq!(told, [(0, None), (5, None), (4, Some(2))]);
     let lines = said
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -90,7 +90,7 @@ fn a_call_is_told_by_its_own_status() {
             )
         })
         .collect();
-    let expected = [(0, "INFO"), (5, "INFO"), (14, "ERROR")];
+    let expected = [(0, "INFO"), (5, "INFO"), (4, "ERROR")];
     assert_eq!(
         lines,
         expected.map(|(status, level)| (Some(status), level.to_owned())),

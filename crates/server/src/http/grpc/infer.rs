@@ -75,6 +75,7 @@ fn head_of(app: &App, headers: &HeaderMap) -> Result<Head, Problem> {
     if let Some(timeout) = headers.get(TIMEOUT) {
         let expected = "expected up to eight digits and one of H, M, S, m, u, n";
         let timeout = time(timeout.as_bytes()).ok_or(Problem::bad_header(&TIMEOUT, expected))?;
+        head.is_clients_timeout = timeout <= head.timeout;
         head.timeout = head.timeout.min(timeout);
     }
     Ok(head)
