@@ -425,12 +425,30 @@ fn health_metrics_and_names() {
         (200, 0)
     );
     server.post("/embed", r#"{"inputs": "a"}"#);
+    server.post("/embed", r#"{"inputs": ["a", "b"]}"#);
+    server.post("/predict", r#"{"inputs": [["a"], ["b"]]}"#);
     server.post("/embed", r#"{"inputs": 1}"#);
+    server.post("/embed", json!({"inputs": vec!["a"; 100]}).to_string());
+    server.post("/rerank", r#"{"query": "a", "texts": ["b"]}"#);
+    server.post("/embed", r#"{"inputs": [99999]}"#);
     let metrics = server.get("/metrics");
     for line in [
-        "te_request_count{route=\"/embed\"} 2",
-        "te_request_success{route=\"/embed\"} 1",
+        "te_request_count{method=\"single\"} 2",
+        "te_request_count{method=\"batch\"} 2",
+        "te_request_count{method=\"unread\"} 3",
+        "te_request_success{method=\"single\"} 1",
+        "te_request_success{method=\"batch\"} 2",
         "te_request_failure{err=\"validation\"} 1",
+        "te_request_failure{err=\"batch_size\"} 1",
+        "te_request_failure{err=\"model_type\"} 1",
+        "te_request_failure{err=\"tokenization\"} 1",
+        "te_embed_count 4",
+        "te_embed_success 3",
+        "te_predict_count 2",
+        "te_predict_success 2",
+        "te_request_input_length_count 5",
+        "plimsoll_requests_total{route=\"/embed\"} 5",
+        "plimsoll_answers_total{route=\"/embed\"} 2",
         "plimsoll_sealed_allocations_total 0",
     ] {
         assert!(

@@ -54,8 +54,9 @@ pub async fn check_key(State(app): State<Arc<App>>, request: Request, next: Next
     if is_open || is_allowed(&app, request.headers()) {
         return next.run(request).await;
     }
-    app.metrics.failed("Unauthorized");
-    Problem::unauthorized().into_response(Family::of(path))
+    let problem = Problem::unauthorized();
+    app.metrics.failed(problem.label());
+    problem.into_response(Family::of(path))
 }
 
 fn is_allowed(app: &App, headers: &HeaderMap) -> bool {

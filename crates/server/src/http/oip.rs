@@ -112,7 +112,7 @@ async fn below_models(
     }
     if let Err(problem) = address.check(&app) {
         if address.action == "infer" {
-            app.metrics.failed(problem.kind());
+            app.metrics.failed(problem.label());
         }
         return problem.into_response(INFER.family);
     }

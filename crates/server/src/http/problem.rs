@@ -60,8 +60,10 @@ impl Family {
 #[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
-    /// text-embeddings-inference's `error_type`, or a word of ours in its style; also the metrics' label.
+    /// text-embeddings-inference's `error_type`, or a word of ours in its style.
     kind: &'static str,
+    /// What it is counted as.
+    label: &'static str,
     code: Option<&'static str>,
     message: String,
     field: Option<String>,
@@ -132,11 +134,29 @@ impl Reason {
     }
 }
 
+/// The metrics' label of a kind: what text-embeddings-inference counts it as, where it does.
+fn label_of(kind: &str) -> &'static str {
+    match kind {
+        "Validation" => "validation",
+        "Empty" => "empty",
+        "Overloaded" => "overloaded",
+        "Backend" => "inference",
+        "Tokenizer" => "tokenization",
+        "Unhealthy" => "unhealthy",
+        "Timeout" => "timeout",
+        "NotFound" => "notfound",
+        "MethodNotAllowed" => "methodnotallowed",
+        "Unauthorized" => "unauthorized",
+        _ => "other",
+    }
+}
+
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, message: impl ToString) -> Self {
         Problem {
             status,
             kind,
+            label: label_of(kind),
             code: None,
             message: message.to_string(),
             field: None,
@@ -153,9 +173,14 @@ impl Problem {
         }
     }
 
-    /// The metrics' label.
+    /// Its `error_type`.
     pub fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    /// The metrics' label.
+    pub fn label(&self) -> &'static str {
+        self.label
     }
 
     /// Why it was not let in, when that is what happened.
@@ -316,7 +341,10 @@ impl Problem {
             InputFault::UnknownToken { .. } => "Tokenizer",
             _ => "Validation",
         };
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, message)
+        Problem {
+            label: "tokenization",
+            ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, message)
+        }
     }
 
     /// A decoded text is larger than what it is decoded into.
@@ -412,8 +440,14 @@ impl From<WireError> for Problem {
             WireError::UnknownModel { .. } => (StatusCode::NOT_FOUND, "NotFound", Some("model_not_found")),
             _ => (StatusCode::UNPROCESSABLE_ENTITY, "Validation", None),
         };
+        let label = match error {
+            WireError::CannotDo { .. } => "model_type",
+            WireError::TooMany { .. } => "batch_size",
+            _ => label_of(kind),
+        };
         let field = error.field().map(str::to_owned);
         Problem {
+            label,
             code,
             field,
             ..Problem::new(status, kind, error)

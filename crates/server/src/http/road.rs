@@ -24,6 +24,7 @@ use super::problem::{Family, Problem};
 use super::{Reader, Route};
 use crate::answer::{self, AnswerBody, Served, Source};
 use crate::app::App;
+use crate::metrics::Method;
 use crate::observe::Story;
 use crate::wire::{self, Shape, analyze};
 
@@ -69,7 +70,10 @@ pub(super) fn end(
             response
         }
         Err(problem) => {
-            app.metrics.failed(problem.kind());
+            if story.method == Method::Unread {
+                app.metrics.asked(Method::Unread, Tasks::NONE, 0);
+            }
+            app.metrics.failed(problem.label());
             problem
                 .refusal()
                 .into_iter()
@@ -144,12 +148,14 @@ pub(super) async fn work(
     ticket: Ticket,
 ) -> Result<Response, Problem> {
     story.received(&ticket, app.engine.now());
-    let (request, job) = submit(app, route, head, ticket)?;
+    let (request, inputs, job) = submit(app, route, head, ticket)?;
+    story.method = Method::of(request.single);
+    app.metrics.asked(story.method, request.options.tasks, inputs);
     let answer = counted(job).await.map_err(|error| match error {
         JobError::Deadline { .. } if head.is_clients_timeout => Problem::late(error),
         error => Problem::of_job(error, &request),
     })?;
-    respond(app, request.shape, story, answer).await
+    respond(app, &request, story, answer).await
 }
 
 /// Embeds the texts of a body of `/embed` that is there already, for the sake of the cache. Their vectors are dropped with the answer.
@@ -158,7 +164,7 @@ pub(crate) async fn embed(app: &App, body: &[u8]) -> Result<Answer, Problem> {
     let head = Head::of(app, &HeaderMap::new())?;
     let mut ticket = admit(app, route, Some(body.len())).await?;
     ticket.push(body)?;
-    let (_, job) = submit(app, route, &head, ticket)?;
+    let (.., job) = submit(app, route, &head, ticket)?;
     Ok(counted(job).await?)
 }
 
@@ -256,14 +262,17 @@ fn submit(
     route: &Route,
     head: &Head,
     mut ticket: Ticket,
-) -> Result<(wire::Request, Job), Problem> {
+) -> Result<(wire::Request, usize, Job), Problem> {
     let scope = PipelineScope::enter();
-    let read = ticket.parse(|body, inputs| match route.read {
-        Reader::Whole(read) => read(body, inputs, &app.abilities),
-        Reader::Tensors(read) => read(body, inputs, &app.abilities, head.json_bytes),
+    let read = ticket.parse(|body, inputs| {
+        let request = match route.read {
+            Reader::Whole(read) => read(body, inputs, &app.abilities),
+            Reader::Tensors(read) => read(body, inputs, &app.abilities, head.json_bytes),
+        };
+        request.map(|request| (request, inputs.len()))
     });
-    let request: wire::Request = match read {
-        Ok(request) => request,
+    let (request, inputs): (wire::Request, usize) = match read {
+        Ok(read) => read,
         Err(error) => {
             drop(scope);
             return Err(error.into());
@@ -275,24 +284,28 @@ fn submit(
         .session
         .map(|name| app.engine.session(&ticket.body()[name.range()]));
     let options = head.caching.apply(request.options, session);
-    Ok((request, app.engine.submit(ticket, options, deadline)))
+    let job = app.engine.submit(ticket, options, deadline);
+    Ok((request, inputs, job))
 }
 
 /// Begins to write the answer.
 async fn respond(
     app: &Arc<App>,
-    shape: Shape,
+    request: &wire::Request,
     story: &mut Story,
     answer: Answer,
 ) -> Result<Response, Problem> {
     let dropped = answer.dropped();
-    let shape = shape.without(dropped);
+    let shape = request.shape.without(dropped);
     let served = Served::new(answer, Arc::clone(app));
     if let Shape::Decode { skip_special_tokens } = shape {
         check_decode(&served, skip_special_tokens)?;
     }
     let counts = Counts::of(&served);
-    app.metrics.answered(&counts, served.answer().timings());
+    let done = request.options.tasks.without(dropped);
+    app.metrics
+        .answered(story.method, done, &counts, served.answer().timings());
+    (0..counts.inputs).for_each(|index| app.metrics.read(served.token_count(index)));
     let (timings, cached) = (served.answer().timings(), served.answer().cache());
     story.answered(&counts, served.answer());
     let json_bytes = {

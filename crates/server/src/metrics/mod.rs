@@ -30,20 +30,53 @@ use crate::wire::analyze;
 
 /// Routes that are counted apart: those of the table and `/`.
 const ROUTES_MAX: usize = 40;
-/// Kinds of failure, as [`crate::http::problem::Problem::kind`] names them, each with its label; others are counted as the last.
-const KINDS: [(&str, &str); 11] = [
-    ("Validation", "validation"),
-    ("Empty", "empty"),
-    ("Overloaded", "overloaded"),
-    ("Backend", "backend"),
-    ("Tokenizer", "tokenizer"),
-    ("Unhealthy", "unhealthy"),
-    ("Timeout", "timeout"),
-    ("NotFound", "notfound"),
-    ("MethodNotAllowed", "methodnotallowed"),
-    ("Unauthorized", "unauthorized"),
-    ("Other", "other"),
+/// What failures are counted as, see [`crate::http::problem::Problem::label`]; others are counted as the last.
+const LABELS: [&str; 13] = [
+    "validation",
+    "batch_size",
+    "empty",
+    "overloaded",
+    "model_type",
+    "inference",
+    "tokenization",
+    "unhealthy",
+    "timeout",
+    "notfound",
+    "methodnotallowed",
+    "unauthorized",
+    "other",
 ];
+/// Vectors and classes, which text-embeddings-inference counts by text.
+const BY_TEXT: [Tasks; 2] = [Tasks::EMBEDDING.with(Tasks::TOKEN_EMBEDDINGS), Tasks::CLASSES];
+
+/// How a request's inputs came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// Nobody knows: it was refused unread.
+    #[default]
+    Unread,
+    /// One, not in a list.
+    Single,
+    /// In a list.
+    Batch,
+}
+
+impl Method {
+    /// Its names in the metrics, the first two text-embeddings-inference's.
+    const ALL: [(Method, &str); 3] = [
+        (Method::Single, "single"),
+        (Method::Batch, "batch"),
+        (Method::Unread, "unread"),
+    ];
+
+    /// That of a request which was read.
+    pub const fn of(single: bool) -> Method {
+        match single {
+            true => Method::Single,
+            false => Method::Batch,
+        }
+    }
+}
 
 /// Bounds in seconds.
 const SECONDS: &[f64] = &[
@@ -64,8 +97,14 @@ pub struct Metrics {
     started_unix_s: u64,
     workers: AtomicUsize,
     requests: [AtomicU64; ROUTES_MAX],
-    successes: [AtomicU64; ROUTES_MAX],
-    failures: [AtomicU64; KINDS.len()],
+    answers: [AtomicU64; ROUTES_MAX],
+    /// By method.
+    asked: [AtomicU64; Method::ALL.len()],
+    answered: [AtomicU64; Method::ALL.len()],
+    /// By what of [`BY_TEXT`].
+    texts_asked: [AtomicU64; BY_TEXT.len()],
+    texts_answered: [AtomicU64; BY_TEXT.len()],
+    failures: [AtomicU64; LABELS.len()],
     refusals: [AtomicU64; Reason::ALL.len()],
     dropped: [AtomicU64; 4],
     alarms: AtomicU64,
@@ -93,7 +132,11 @@ impl Default for Metrics {
             started_unix_s: now.map_or(0, |now| now.as_secs()),
             workers: AtomicUsize::new(0),
             requests: [const { AtomicU64::new(0) }; ROUTES_MAX],
-            successes: [const { AtomicU64::new(0) }; ROUTES_MAX],
+            answers: [const { AtomicU64::new(0) }; ROUTES_MAX],
+            asked: Default::default(),
+            answered: Default::default(),
+            texts_asked: Default::default(),
+            texts_answered: Default::default(),
             failures: Default::default(),
             refusals: Default::default(),
             dropped: Default::default(),
@@ -132,6 +175,15 @@ fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 
+/// Counts texts under each of [`BY_TEXT`] that was done with them.
+fn count_texts(counts: &[AtomicU64; BY_TEXT.len()], tasks: Tasks, texts: usize) {
+    for (kind, count) in BY_TEXT.into_iter().zip(counts) {
+        if tasks.any(kind) {
+            count.fetch_add(texts as u64, Relaxed);
+        }
+    }
+}
+
 /// A route's place in the counters; the alias `/` has the first.
 fn place(path: &str) -> usize {
     routes()
@@ -168,7 +220,7 @@ impl Metrics {
     /// Counts since the start.
     pub(crate) fn totals(&self) -> Totals {
         Totals {
-            answers: self.successes.iter().map(|count| count.load(Relaxed)).sum(),
+            answers: self.answers.iter().map(|count| count.load(Relaxed)).sum(),
             texts: self.texts.load(Relaxed),
             tokens: self.tokens.load(Relaxed),
             refusals: std::array::from_fn(|reason| self.refusals[reason].load(Relaxed)),
@@ -191,20 +243,23 @@ impl Metrics {
         self.requests[place(route.path)].fetch_add(1, Relaxed);
     }
 
+    /// Its body was read, or will not be.
+    pub fn asked(&self, method: Method, tasks: Tasks, inputs: usize) {
+        self.asked[method as usize].fetch_add(1, Relaxed);
+        count_texts(&self.texts_asked, tasks, inputs);
+    }
+
     /// Its answer is on its way.
     pub fn succeeded(&self, route: &Route, took: Nanos) {
-        self.successes[place(route.path)].fetch_add(1, Relaxed);
+        self.answers[place(route.path)].fetch_add(1, Relaxed);
         self.duration.record(seconds(took.0));
         self.answer_times.record(took.0);
     }
 
     /// It was refused or failed.
-    pub fn failed(&self, kind: &'static str) {
-        let other = KINDS.len() - 1;
-        let place = KINDS
-            .iter()
-            .position(|(known, _)| *known == kind)
-            .unwrap_or(other);
+    pub fn failed(&self, label: &'static str) {
+        let other = LABELS.len() - 1;
+        let place = LABELS.iter().position(|known| *known == label).unwrap_or(other);
         self.failures[place].fetch_add(1, Relaxed);
     }
 
@@ -233,16 +288,21 @@ impl Metrics {
         self.alarms.fetch_add(1, Relaxed);
     }
 
-    /// The engine answered.
-    pub fn answered(&self, counts: &Counts, timings: Timings) {
+    /// The engine did these tasks.
+    pub fn answered(&self, method: Method, tasks: Tasks, counts: &Counts, timings: Timings) {
+        self.answered[method as usize].fetch_add(1, Relaxed);
+        count_texts(&self.texts_answered, tasks, counts.inputs);
         self.queue.record(seconds(timings.queue_ns));
         self.tokenization.record(seconds(timings.tokenize_ns));
         self.inference.record(seconds(timings.inference_ns));
-        self.input_length
-            .record((counts.tokens / counts.inputs.max(1)) as f64);
         self.truncated.fetch_add(counts.truncated as u64, Relaxed);
         self.texts.fetch_add(counts.inputs as u64, Relaxed);
         self.tokens.fetch_add(counts.tokens as u64, Relaxed);
+    }
+
+    /// Of a text so many tokens were read.
+    pub fn read(&self, tokens: usize) {
+        self.input_length.record(tokens as f64);
     }
 
     /// A worker ran a pass.

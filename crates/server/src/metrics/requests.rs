@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::KINDS;
 use super::sink::{Kind, Sink};
+use super::{BY_TEXT, LABELS, Method, Metrics};
 use crate::app::App;
 use crate::http::problem::Reason;
 use crate::http::routes;
@@ -12,19 +12,22 @@ use crate::http::routes;
 pub(super) fn collect(app: &App, sink: &mut dyn Sink) {
     let metrics = &app.metrics;
     let paths = || std::iter::once("/").chain(routes().map(|route| route.path));
-    sink.family("te_request_count", Kind::Counter, "Requests, by route.");
+    let help = "Requests, by route.";
+    sink.family("plimsoll_requests_total", Kind::Counter, help);
     for (path, count) in paths().zip(&metrics.requests) {
         sink.value(&[("route", path)], count.load(Relaxed) as f64);
     }
     let help = "Requests that were answered, by route.";
-    sink.family("te_request_success", Kind::Counter, help);
-    for (path, count) in paths().zip(&metrics.successes) {
+    sink.family("plimsoll_answers_total", Kind::Counter, help);
+    for (path, count) in paths().zip(&metrics.answers) {
         sink.value(&[("route", path)], count.load(Relaxed) as f64);
     }
+    by_method(metrics, sink);
+    by_text(metrics, sink);
     let help = "Requests that were refused or failed, by kind.";
     sink.family("te_request_failure", Kind::Counter, help);
-    for ((_, kind), count) in KINDS.iter().zip(&metrics.failures) {
-        sink.value(&[("err", kind)], count.load(Relaxed) as f64);
+    for (label, count) in LABELS.iter().zip(&metrics.failures) {
+        sink.value(&[("err", label)], count.load(Relaxed) as f64);
     }
     let help = "Requests that were not let in, by reason.";
     sink.family("plimsoll_refusals_total", Kind::Counter, help);
@@ -58,6 +61,41 @@ pub(super) fn collect(app: &App, sink: &mut dyn Sink) {
         metrics.connections_refused.load(Relaxed),
     );
     sink.counter("plimsoll_connections_refused_total", help, refused as f64);
+}
+
+/// Requests as text-embeddings-inference counts them; those that were refused unread are a method of their own.
+fn by_method(metrics: &Metrics, sink: &mut dyn Sink) {
+    let help = "Requests, by how their inputs came: one, a list, or refused unread.";
+    sink.family("te_request_count", Kind::Counter, help);
+    for (method, name) in Method::ALL {
+        let count = metrics.asked[method as usize].load(Relaxed);
+        sink.value(&[("method", name)], count as f64);
+    }
+    let help = "Requests that were answered, by how their inputs came.";
+    sink.family("te_request_success", Kind::Counter, help);
+    for (method, name) in &Method::ALL[..2] {
+        let count = metrics.answered[*method as usize].load(Relaxed);
+        sink.value(&[("method", name)], count as f64);
+    }
+}
+
+/// Texts that vectors or classes were asked for, in the order of [`BY_TEXT`].
+fn by_text(metrics: &Metrics, sink: &mut dyn Sink) {
+    const NAMES: [[(&str, &str); 2]; BY_TEXT.len()] = [
+        [
+            ("te_embed_count", "Texts whose vectors were asked for."),
+            ("te_embed_success", "Texts whose vectors were answered."),
+        ],
+        [
+            ("te_predict_count", "Texts whose classes were asked for."),
+            ("te_predict_success", "Texts whose classes were answered."),
+        ],
+    ];
+    let counts = metrics.texts_asked.iter().zip(&metrics.texts_answered);
+    for ([(asked, asked_help), (answered, answered_help)], counts) in NAMES.into_iter().zip(counts) {
+        sink.counter(asked, asked_help, counts.0.load(Relaxed) as f64);
+        sink.counter(answered, answered_help, counts.1.load(Relaxed) as f64);
+    }
 }
 
 fn histograms(app: &App, sink: &mut dyn Sink) {

@@ -7,12 +7,15 @@ use super::trace::Trace;
 use crate::http::Route;
 use crate::http::problem::Reason;
 use crate::http::road::Counts;
+use crate::metrics::Method;
 
 /// What the road knows of a request. A moment that did not come is 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Story {
     /// The route's path.
     pub route: &'static str,
+    /// How its inputs came.
+    pub method: Method,
     /// The head was there.
     pub began: Nanos,
     /// It was let in.
