@@ -280,13 +280,19 @@ async fn insist(
 }
 
 async fn ask(scene: &Scene, client: &mut Option<Client>, request: &[u8]) -> std::io::Result<Reply> {
-    let mut open = match client.take() {
-        Some(open) => open,
-        None => Client::connect(scene.address, 1, None).await?,
-    };
-    let reply = open.ask(request).await?;
-    if !reply.closes {
-        *client = Some(open);
+    // A connection that was idle may have been closed meanwhile; every HTTP client tries once more.
+    if let Some(kept) = client.take()
+        && let Ok(reply) = ask_on(kept, client, request).await
+    {
+        return Ok(reply);
     }
+    let fresh = Client::connect(scene.address, 1, None).await?;
+    ask_on(fresh, client, request).await
+}
+
+/// Asks, and keeps a connection that stays open.
+async fn ask_on(mut open: Client, kept: &mut Option<Client>, request: &[u8]) -> std::io::Result<Reply> {
+    let reply = open.ask(request).await?;
+    *kept = (!reply.closes).then_some(open);
     Ok(reply)
 }

@@ -19,6 +19,8 @@ const RECOVERED_HOT: usize = 60;
 const RECOVERED_STEP: Duration = Duration::from_millis(100);
 /// Requests that are answered in time, where a time is asked.
 const IN_TIME_SHARE: f64 = 0.99;
+/// What may be refused of calm traffic for the sake of its times, where one is asked.
+const REFUSED_SHARE_MAX: f64 = 0.1;
 /// How long recovery may take.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
@@ -258,6 +260,13 @@ pub fn judge(facts: &Facts, p99_ms_max: Option<f64>) -> Vec<Verdict> {
         for (asked, part) in [("p99 ms before", &facts.before), ("p99 ms after", &facts.after)] {
             let p99 = part.p99_ms.unwrap_or(f64::INFINITY);
             verdicts.push(verdict(asked, p99 <= bound, p99, bound));
+            let refused = part.refused as f64 / part.asked.max(1) as f64;
+            verdicts.push(verdict(
+                "share refused beside it",
+                refused <= REFUSED_SHARE_MAX,
+                refused,
+                REFUSED_SHARE_MAX,
+            ));
         }
     }
     verdicts
@@ -372,6 +381,16 @@ mod tests {
     fn a_good_night_passes_and_each_fault_is_named() {
         assert!(failing(&good(), None).is_empty());
         assert_eq!(failing(&good(), Some(12.0)), ["p99 ms before", "p99 ms after"]);
+        let refusing = Facts {
+            before: Part {
+                asked: 100,
+                refused: 11,
+                p99_ms: Some(1.0),
+                ..Part::default()
+            },
+            ..good()
+        };
+        assert_eq!(failing(&refusing, Some(13.0)), ["share refused beside it"]);
         let mut bad = good();
         bad.counters.kills = 1;
         bad.health.kept_failed = 1;

@@ -75,7 +75,7 @@ pub struct Options {
     pub rate: Option<f64>,
     /// Of the most that the server answers in a closed loop.
     pub load_percent: f64,
-    /// What is asked of the calm parts.
+    /// What is asked of the calm parts, and half of which a request may wait for workers.
     pub p99_ms_max: Option<f64>,
 }
 
@@ -161,20 +161,30 @@ struct Times {
 }
 
 impl Night<'_> {
-    fn set_up(&self, who: Who) -> Result<Stage, RigError> {
+    fn set_up(&self, who: Who, arguments: &[String]) -> Result<Stage, RigError> {
         let group = Arc::new(Group::new(who.name(), self.bill.limit_bytes)?);
         let program = &self.options.program;
-        let arguments = match who {
-            Who::Plimsoll => program.serve(self.bill.limit_bytes),
-            Who::Twin => self.options.twin.clone(),
-        };
-        let server = Server::start_as(program, &self.scratch, Some(&group), &arguments)?;
+        let server = Server::start_as(program, &self.scratch, Some(&group), arguments)?;
         steady::warm(server.address, &self.texts)?;
         Ok(Stage { server, group })
     }
 
+    /// Who asks for a p99 tells the server how long a request may wait for workers: half of it, the other half is for the answer itself.
+    fn arguments(&self, who: Who) -> Vec<String> {
+        let Who::Plimsoll = who else {
+            return self.options.twin.clone();
+        };
+        let mut arguments = self.options.program.serve(self.bill.limit_bytes);
+        if let Some(bound) = self.options.p99_ms_max {
+            arguments.extend(["--queue-ms-max".to_owned(), format!("{:.0}", bound / 2.0)]);
+        }
+        arguments
+    }
+
+    /// Of a server that refuses none of so few clients.
     fn peak(&self) -> Result<f64, RigError> {
-        let stage = self.set_up(Who::Plimsoll)?;
+        let arguments = self.options.program.serve(self.bill.limit_bytes);
+        let stage = self.set_up(Who::Plimsoll, &arguments)?;
         Ok(steady::peak(
             stage.server.address,
             &self.plan,
@@ -185,7 +195,7 @@ impl Night<'_> {
 
     fn pass(&self, who: Who, causes: Causes, screen: &Screen) -> Result<Facts, RigError> {
         let mut log = KernelLog::from_now();
-        let mut stage = self.set_up(who)?;
+        let mut stage = self.set_up(who, &self.arguments(who))?;
         let (address, group) = (stage.server.address, Arc::clone(&stage.group));
         let (idle, counted) = (group.reading()?, group.counters()?);
         let metrics = Metrics::of(address)?;

@@ -94,6 +94,7 @@ impl Report {
         for facts in &self.nights {
             text += &row(facts);
         }
+        text += &self.refused();
         text += &self.leases();
         for facts in &self.nights {
             if let Some(death) = &facts.death {
@@ -144,6 +145,23 @@ impl Report {
             faults => text += &format!("THE NIGHT IS NOT SURVIVED:\n{}\n", faults.join("\n")),
         }
         text
+    }
+
+    /// What the p99 of the calm parts was had for, where one was asked for.
+    fn refused(&self) -> String {
+        let ours = self
+            .nights
+            .iter()
+            .filter(|facts| facts.who == Who::Plimsoll && self.p99_ms_max.is_some());
+        let percent = |part: &Part| 100.0 * part.refused as f64 / part.asked.max(1) as f64;
+        ours.map(|facts| {
+            let (before, after) = (percent(&facts.before), percent(&facts.after));
+            format!(
+                "{}: refused of the steady traffic before {before:.1}%, after {after:.1}%\n",
+                facts.causes
+            )
+        })
+        .collect()
     }
 
     /// Warm leases by length, over all nights of the server.

@@ -53,7 +53,8 @@ pub(super) struct NightArgs {
     /// Of the most that the server answers to four clients in a closed loop.
     #[arg(long, default_value_t = 70.0)]
     load_percent: f64,
-    /// Fail, too, when the steady traffic's p99 before and after is above this.
+    /// Fail, too, when the steady traffic's p99 before and after is above this, or more than a tenth of it is refused then. The server is told to refuse whoever would wait for
+    /// half of it (`--queue-ms-max`).
     #[arg(long)]
     p99_ms_max: Option<f64>,
     /// The report as JSON.
