@@ -38,7 +38,7 @@ const DOCUMENT_BYTES: usize = 64 * 1024;
 const CORRELATION_MAX: f64 = 0.9;
 /// A slope within so many of its standard errors is none ...
 const ERRORS: f64 = 2.0;
-/// ... where a leak of so many bytes an hour would show: 24 MiB a day.
+/// ... where a leak of so many bytes an hour would show.
 const ERROR_MAX: f64 = 512.0 * 1024.0;
 
 /// What to soak.
