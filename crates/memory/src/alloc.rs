@@ -205,6 +205,30 @@ pub fn keep_little() {
     }
 }
 
+/// Starts the program once more, in the same process, without the caches of free blocks that glibc keeps for each thread: no call gives them back, a page stays for
+/// each block in them, and glibc takes their size from the environment as it starts, only. Does nothing the second time, where the environment says a size already, or
+/// elsewhere than under glibc. To be called first of all.
+pub fn without_thread_caches() {
+    #[cfg(target_env = "gnu")]
+    {
+        use std::os::unix::process::CommandExt;
+        let (tunables, count) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count");
+        let said = std::env::var(tunables).unwrap_or_default();
+        let Ok(program) = std::env::current_exe() else {
+            return;
+        };
+        if said.contains(count) {
+            return;
+        }
+        let mut arguments = std::env::args_os();
+        let mut command = std::process::Command::new(program);
+        command.arg0(arguments.next().unwrap_or_default()).args(arguments);
+        command.env(tunables, format!("{count}=0:{said}").trim_end_matches(':'));
+        // Where a system forbids it, those caches stay what they are: some hundred KiB within the allocator's line of the bill.
+        let _ = command.exec();
+    }
+}
+
 /// Has the system's allocator give back the pages of its heaps on which nothing lies any more: after many small blocks it keeps them all if one is left at
 /// the end. It walks its free blocks, so not more often than once a second. Elsewhere than under glibc it does nothing.
 pub fn give_back() {

@@ -11,7 +11,7 @@ const COVERED_PERCENT: usize = 99;
 /// So many slots of a size in use stay warm between bursts: one at work and one for who comes next.
 const SLOTS_LEAST: usize = 2;
 /// Where nothing at all was out for two windows, only slots up to this size stay warm: what a text costs that needs a larger one is not its first touch.
-const PAUSE_SLOT_BYTES_MAX: usize = 64 * 1024;
+const PAUSE_SLOT_BYTES_MAX: usize = 16 * 1024;
 /// A size of slot is one of at most so many powers of two.
 pub(crate) const SIZES_MAX: usize = 64;
 

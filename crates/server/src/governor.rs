@@ -14,8 +14,10 @@ use crate::log::Severity;
 const READING: Duration = Duration::from_secs(1);
 /// An alarm is written once in this time.
 const ALARM_PAUSE: Duration = Duration::from_secs(60);
-/// After so much was allocated and freed the allocator is asked for the pages that it has no use for, if a reading is due.
+/// After so much was allocated and freed the allocator is asked for the pages that it has no use for, if a reading is due ...
 const CHURN_BYTES: u64 = 1 << 20;
+/// ... and after anything at all once less than this moves between two readings: what a pause begins with stays as long as that lasts.
+const QUIET_BYTES: u64 = 64 << 10;
 /// A process above this percentage of its limit raises an alarm.
 const ALARM_PERCENT: usize = 98;
 /// A group that stands still for memory so much of the time raises one, too.
@@ -25,7 +27,7 @@ const STALL_PERCENT: f64 = 10.0;
 pub(crate) async fn run(app: Arc<App>) {
     let mut next_reading = Instant::now();
     let mut quiet_until = Instant::now();
-    let mut moved_bytes = 0;
+    let (mut moved_bytes, mut moved_before) = (0, 0);
     loop {
         let governed = app.engine.govern();
         let log = &app.observer.log;
@@ -50,10 +52,13 @@ pub(crate) async fn run(app: Arc<App>) {
             let counts = alloc::total_counts();
             // Frees count by themselves: when a crowd leaves, nothing else comes after them.
             let moved = counts.allocated_bytes + counts.freed_bytes;
-            if moved - moved_bytes >= CHURN_BYTES {
+            let is_quiet = moved - moved_before < QUIET_BYTES;
+            let since_bytes = moved - moved_bytes;
+            if since_bytes >= CHURN_BYTES || since_bytes > 0 && is_quiet {
                 moved_bytes = moved;
                 alloc::give_back();
             }
+            moved_before = moved;
             if let Some(alarm) = read(&app) {
                 app.metrics.alarmed();
                 if now >= quiet_until {

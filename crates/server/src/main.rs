@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use plimsoll::cli::{Cli, Command, analyze, bench, diagnose, drill, plan, quantize, serve, tune};
-use plimsoll_memory::CountingAllocator;
+use plimsoll_memory::{CountingAllocator, alloc, process};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -16,7 +16,10 @@ fn main() -> ExitCode {
         command,
         Command::Plan(_) | Command::Bench(_) | Command::Tune(_) | Command::Quantize(_)
     ) {
-        plimsoll_memory::process::end_with_broken_pipes();
+        process::end_with_broken_pipes();
+    }
+    if matches!(command, Command::Serve(_)) {
+        alloc::without_thread_caches();
     }
     let result = match command {
         Command::Serve(args) => serve::run(&args)

@@ -82,6 +82,8 @@ pub struct Facts {
     pub recovery: Recovery,
     /// What was held before.
     pub idle: Reading,
+    /// Of that, vectors in the cache.
+    pub idle_cached_bytes: u64,
     /// Cores that the server used.
     pub server_cores: f64,
     /// Cores that the attackers used.
@@ -139,7 +141,7 @@ pub fn judge(run: Run, line_bytes: u64, facts: &Facts) -> Vec<Verdict> {
             line_bytes as f64,
         ));
     }
-    verdicts.extend(recovery(&facts.recovery, &facts.idle));
+    verdicts.extend(recovery(&facts.recovery, &facts.idle, facts.idle_cached_bytes));
     if let Some(overload) = facts.tally.overload {
         let least = GOODPUT_SHARE_MIN * overload.peak_per_second;
         let rate = overload.overload_per_second;
@@ -175,7 +177,7 @@ fn levels((changes, time): (u64, Duration)) -> Verdict {
     )
 }
 
-fn recovery(recovery: &Recovery, idle: &Reading) -> Vec<Verdict> {
+fn recovery(recovery: &Recovery, idle: &Reading, idle_cached_bytes: u64) -> Vec<Verdict> {
     let within = |asked, took: Option<Duration>| {
         let seconds = took.map_or(f64::INFINITY, |took| took.as_secs_f64());
         verdict(
@@ -192,7 +194,7 @@ fn recovery(recovery: &Recovery, idle: &Reading) -> Vec<Verdict> {
     if let Some(settled) = recovery.settled {
         let (bytes, bound) = (
             settled.held_bytes().saturating_sub(recovery.cached_bytes) as f64,
-            SETTLED_SHARE_MAX * idle.held_bytes() as f64,
+            SETTLED_SHARE_MAX * idle.held_bytes().saturating_sub(idle_cached_bytes) as f64,
         );
         verdicts.push(verdict(
             "bytes held 5 s later, less cached vectors",

@@ -29,8 +29,11 @@ const RECOVERY_PATIENCE: Duration = Duration::from_secs(5);
 const SETTLES_AFTER: Duration = Duration::from_secs(5);
 /// Attacks after which that is waited for.
 const SETTLED_AFTER: [&str; 2] = ["overload", "everything"];
-/// Requests before the first reading, so that what is built once is there.
+/// Tokens of requests before the first reading, so that what is built once is there ...
 const WARM_UP: [usize; 4] = [1, 30, 400, 4000];
+/// ... and how many short ones: a vector here and there touches all of the cache's tables.
+const WARM_UP_VECTORS: usize = 500;
+const WARM_UP_TOKENS: usize = 8;
 
 /// A server and its group; made anew when the server is killed, and for an attack that wants it on cores of its own.
 pub(super) struct Night<'a> {
@@ -49,6 +52,7 @@ struct Stage {
     server: Server,
     group: Arc<Group>,
     idle: Reading,
+    idle_cached_bytes: u64,
 }
 
 impl<'a> Night<'a> {
@@ -117,10 +121,7 @@ impl<'a> Night<'a> {
             if SETTLED_AFTER.contains(&attack.name) {
                 std::thread::sleep(SETTLES_AFTER.saturating_sub(over.elapsed()));
                 recovery.settled = Some(group.reading()?);
-                let cached = Metrics::of(address)
-                    .ok()
-                    .and_then(|now| now.value("plimsoll_cache_bytes"));
-                recovery.cached_bytes = cached.unwrap_or(0.0) as u64;
+                recovery.cached_bytes = cached_bytes(address);
             }
             alive = stage.server.is_alive();
         }
@@ -134,6 +135,7 @@ impl<'a> Night<'a> {
             level_changes: (level_changes, cpu.2.elapsed()),
             recovery,
             idle: stage.idle,
+            idle_cached_bytes: stage.idle_cached_bytes,
             server_cores,
             client_cores,
             alive,
@@ -160,32 +162,42 @@ impl<'a> Night<'a> {
         let on_its_side = split.map(|split| split.as_server()).transpose()?;
         let server = Server::start(&self.options.program, self.scratch, &group, &self.bill)?;
         drop(on_its_side);
-        let mut rng = Rng::new(self.options.seed);
-        for tokens in WARM_UP {
-            let request = post("/v1/analyze", &corpus::analyze(&corpus::text(&mut rng, tokens)));
-            let asked = self.runtime.block_on(async {
-                let mut client = Client::connect(server.address, 0, None).await?;
-                client.ask(&request).await
-            });
-            let status = asked
-                .map_err(|error| RigError::Program(format!("the first request: {error}")))?
-                .status;
-            if status != 200 && status != 413 {
-                return Err(RigError::Program(format!(
-                    "the first request was answered with {status}"
-                )));
-            }
-        }
+        self.warm_up(server.address)?;
         drop(Metrics::of(server.address)?);
         // As rested as it must be after an attack: what is still warm now would excuse what is not given back then.
         std::thread::sleep(SETTLES_AFTER);
-        let idle = group.reading()?;
+        let (idle, idle_cached_bytes) = (group.reading()?, cached_bytes(server.address));
         Ok(Stage {
             apart: split.is_some(),
             server,
             group,
             idle,
+            idle_cached_bytes,
         })
+    }
+
+    fn warm_up(&self, address: SocketAddr) -> Result<(), RigError> {
+        let mut rng = Rng::new(self.options.seed);
+        let longer =
+            WARM_UP.map(|tokens| post("/v1/analyze", &corpus::analyze(&corpus::text(&mut rng, tokens))));
+        let short = (0..WARM_UP_VECTORS).map(|_| {
+            let text = corpus::text(&mut rng, WARM_UP_TOKENS);
+            post("/embed", &format!("{{\"inputs\": \"{text}\"}}"))
+        });
+        for request in longer.into_iter().chain(short) {
+            let asked = self.runtime.block_on(async {
+                let mut client = Client::connect(address, 0, None).await?;
+                client.ask(&request).await
+            });
+            let asked = asked.map_err(|error| RigError::Program(format!("the first requests: {error}")))?;
+            if !matches!(asked.status, 200 | 413) {
+                let status = asked.status;
+                return Err(RigError::Program(format!(
+                    "one of the first requests was answered with {status}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn logs(&self, group: &Group) -> Logs {
@@ -224,6 +236,13 @@ impl<'a> Night<'a> {
         }
         recovery
     }
+}
+
+/// Vectors in the cache, or 0 where the server does not say.
+fn cached_bytes(address: SocketAddr) -> u64 {
+    let now = Metrics::of(address).ok();
+    now.and_then(|now| now.value("plimsoll_cache_bytes"))
+        .unwrap_or(0.0) as u64
 }
 
 /// What was counted between two moments.
