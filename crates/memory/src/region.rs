@@ -320,10 +320,8 @@ mod tests {
         region.commit(0..2).unwrap();
         region.populate(0..2).unwrap();
         // SAFETY: locking changes no contents.
-        assert_eq!(
-            unsafe { libc::mlock(region.base().as_ptr().cast(), region.bytes()) },
-            0
-        );
+        let locked = unsafe { libc::mlock(region.base().as_ptr().cast(), region.bytes()) };
+        assert_eq!(locked, 0);
         assert_eq!(region.give_back(0..2), 2 * page_bytes());
     }
 
