@@ -212,17 +212,20 @@ pub fn without_thread_caches() {
     #[cfg(target_env = "gnu")]
     {
         use std::os::unix::process::CommandExt;
+        // Of a program with capabilities glibc takes its variable away, so it cannot tell whether this was done.
+        const DONE: &str = "PLIMSOLL_WITHOUT_THREAD_CACHES";
         let (tunables, count) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count");
         let said = std::env::var(tunables).unwrap_or_default();
+        if std::env::var_os(DONE).is_some() || said.contains(count) {
+            return;
+        }
         let Ok(program) = std::env::current_exe() else {
             return;
         };
-        if said.contains(count) {
-            return;
-        }
         let mut arguments = std::env::args_os();
         let mut command = std::process::Command::new(program);
         command.arg0(arguments.next().unwrap_or_default()).args(arguments);
+        command.env(DONE, "1");
         command.env(tunables, format!("{count}=0:{said}").trim_end_matches(':'));
         // Where a system forbids it, those caches stay what they are: some hundred KiB within the allocator's line of the bill.
         let _ = command.exec();

@@ -147,3 +147,17 @@ fn locked_memory_stays_and_is_given_back_all_the_same() {
     assert!(freed >= (before - after) / 4, "{freed} of {}", before - after);
     program.work();
 }
+
+/// It is the same process, by the same name, and started anew once only, also where its environment does not say so.
+#[cfg(target_env = "gnu")]
+#[test]
+fn serve_does_without_thread_caches() {
+    let program = start(&[]).unwrap();
+    let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", program.child.id())).unwrap();
+    let environment = of("environ");
+    let says = |what: &str| environment.split('\0').any(|line| line == what);
+    assert!(says("PLIMSOLL_WITHOUT_THREAD_CACHES=1"), "{environment}");
+    assert!(says("GLIBC_TUNABLES=glibc.malloc.tcache_count=0"), "{environment}");
+    assert_eq!(of("comm").trim(), "plimsoll");
+    assert!(of("cmdline").contains("\0serve\0"));
+}
