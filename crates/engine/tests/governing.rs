@@ -298,8 +298,9 @@ fn a_shift_of_the_lengths_is_followed_and_strands_nothing() {
     settle(&rig);
     drop(rig.answer(&long, JobOptions::new(all_tasks())).unwrap());
     let one = rig.engine.committed_bytes();
+    // In a pause those of its slots that are larger than 16 KiB go.
     assert!(
-        held >= one && held <= 2 * one,
+        held >= one / 2 && held <= 2 * one,
         "{held} bytes stay, one long request takes {one}"
     );
 }
