@@ -157,7 +157,7 @@ fn serve_does_without_thread_caches() {
     let environment = of("environ");
     let says = |what: &str| environment.split('\0').any(|line| line == what);
     assert!(says("PLIMSOLL_WITHOUT_THREAD_CACHES=1"), "{environment}");
-    assert!(says("GLIBC_TUNABLES=glibc.malloc.tcache_count=0"), "{environment}");
+    assert!(environment.contains("glibc.malloc.tcache_count=0"));
     assert_eq!(of("comm").trim(), "plimsoll");
     assert!(of("cmdline").contains("\0serve\0"));
 }
