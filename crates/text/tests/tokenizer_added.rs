@@ -4,7 +4,7 @@ mod tokenizer_common;
 
 use std::time::{Duration, Instant};
 
-use plimsoll_text::{EncodeOptions, Tokenizer};
+use plimsoll_text::Tokenizer;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokenizer_common::{Buffers, text_of};
@@ -28,14 +28,7 @@ fn with_added(name: &str) -> Tokenizer {
 
 fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<(u32, u32, u32)> {
     let mut buffers = Buffers::default();
-    let options = EncodeOptions {
-        add_special_tokens: false,
-        ..EncodeOptions::default()
-    };
-    let count = buffers
-        .encode_with(tokenizer, text, None, &options)
-        .expect("encodes")
-        .count;
+    let count = buffers.encode_bare(tokenizer, text);
     let offsets = buffers.starts.iter().zip(&buffers.ends);
     let tokens = buffers.ids[..count].iter().zip(offsets);
     tokens.map(|(&id, (&start, &end))| (id, start, end)).collect()

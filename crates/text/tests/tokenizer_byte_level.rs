@@ -2,7 +2,7 @@
 
 mod tokenizer_common;
 
-use plimsoll_text::{CharOffsets, EncodeOptions, Tokenizer};
+use plimsoll_text::{CharOffsets, Tokenizer};
 use proptest::prelude::*;
 use tokenizer_common::{Buffers, text_of};
 
@@ -17,14 +17,7 @@ fn spaced(before: bool, behind: bool) -> Tokenizer {
 /// The byte offsets of a text's tokens, in bytes.
 fn offsets(tokenizer: &Tokenizer, text: &str) -> Vec<(usize, usize)> {
     let mut buffers = Buffers::default();
-    let options = EncodeOptions {
-        add_special_tokens: false,
-        ..EncodeOptions::default()
-    };
-    let count = buffers
-        .encode_with(tokenizer, text, None, &options)
-        .expect("encodes")
-        .count;
+    let count = buffers.encode_bare(tokenizer, text);
     let ends = buffers.ends[..count].iter().map(|&end| end as usize);
     buffers.starts[..count]
         .iter()

@@ -95,6 +95,11 @@ impl Part {
         part.computed_p99_ms = quantile_ms(&mut computed, 0.99);
         part
     }
+
+    /// Of its requests, the share that was refused; 0 where there were none.
+    pub fn refused_share(&self) -> f64 {
+        self.refused as f64 / self.asked.max(1) as f64
+    }
 }
 
 fn quantile_ms(times: &mut [Duration], share: f64) -> Option<f64> {
@@ -260,7 +265,7 @@ pub fn judge(facts: &Facts, p99_ms_max: Option<f64>) -> Vec<Verdict> {
         for (asked, part) in [("p99 ms before", &facts.before), ("p99 ms after", &facts.after)] {
             let p99 = part.p99_ms.unwrap_or(f64::INFINITY);
             verdicts.push(verdict(asked, p99 <= bound, p99, bound));
-            let refused = part.refused as f64 / part.asked.max(1) as f64;
+            let refused = part.refused_share();
             verdicts.push(verdict(
                 "share refused beside it",
                 refused <= REFUSED_SHARE_MAX,

@@ -153,9 +153,8 @@ impl Report {
             .nights
             .iter()
             .filter(|facts| facts.who == Who::Plimsoll && self.p99_ms_max.is_some());
-        let percent = |part: &Part| 100.0 * part.refused as f64 / part.asked.max(1) as f64;
         ours.map(|facts| {
-            let (before, after) = (percent(&facts.before), percent(&facts.after));
+            let [before, after] = [&facts.before, &facts.after].map(|part| 100.0 * part.refused_share());
             format!(
                 "{}: refused of the steady traffic before {before:.1}%, after {after:.1}%\n",
                 facts.causes

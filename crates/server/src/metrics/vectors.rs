@@ -19,7 +19,7 @@ pub(super) fn collect(stats: &CacheStats, sink: &mut dyn Sink) {
         ),
         (
             "plimsoll_cache_pinned_bytes",
-            "Of them, those that answers are written from.",
+            "Of them, chunks with a vector that an answer is written from: nobody can take them back.",
             stats.pinned_bytes,
         ),
         ("plimsoll_cache_entries", "Cached vectors.", stats.entries),

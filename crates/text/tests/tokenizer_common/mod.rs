@@ -73,6 +73,16 @@ impl Buffers {
         self.encode_with(tokenizer, text, None, &EncodeOptions::default())
     }
 
+    /// Without special tokens; returns how many tokens there are.
+    pub(crate) fn encode_bare(&mut self, tokenizer: &Tokenizer, text: &str) -> usize {
+        let options = EncodeOptions {
+            add_special_tokens: false,
+            ..EncodeOptions::default()
+        };
+        let encoded = self.encode_with(tokenizer, text, None, &options);
+        encoded.expect("encodes").count
+    }
+
     pub(crate) fn encode_with(
         &mut self,
         tokenizer: &Tokenizer,
