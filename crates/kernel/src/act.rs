@@ -22,20 +22,20 @@ pub(crate) trait Function {
 }
 
 /// What is done with an activation once it is known which.
-pub(crate) trait Apply {
-    fn apply<S: Simd, F: Function>(self, s: S);
+pub(crate) trait Apply<S: Simd> {
+    fn apply<F: Function>(self, s: S);
 }
 
 /// Has `work` done with the function: exactly, or near enough for bf16 and 8-bit products, where [`Activation::Gelu`] has an absolute
 /// error below 5e-4.
 #[inline(always)]
-pub(crate) fn apply<S: Simd, A: Apply>(s: S, activation: Activation, near: bool, work: A) {
+pub(crate) fn apply<S: Simd, A: Apply<S>>(s: S, activation: Activation, near: bool, work: A) {
     match activation {
-        Activation::Gelu if near => work.apply::<S, NearGeluFn>(s),
-        Activation::Gelu => work.apply::<S, GeluFn>(s),
-        Activation::GeluTanh => work.apply::<S, GeluTanhFn>(s),
-        Activation::Relu => work.apply::<S, ReluFn>(s),
-        Activation::Tanh => work.apply::<S, TanhFn>(s),
+        Activation::Gelu if near => work.apply::<NearGeluFn>(s),
+        Activation::Gelu => work.apply::<GeluFn>(s),
+        Activation::GeluTanh => work.apply::<GeluTanhFn>(s),
+        Activation::Relu => work.apply::<ReluFn>(s),
+        Activation::Tanh => work.apply::<TanhFn>(s),
     }
 }
 
@@ -82,9 +82,9 @@ impl Function for TanhFn {
 /// Floats, in place.
 pub(crate) struct InPlace<'a>(pub(crate) &'a mut [f32]);
 
-impl Apply for InPlace<'_> {
+impl<S: Simd> Apply<S> for InPlace<'_> {
     #[inline(always)]
-    fn apply<S: Simd, F: Function>(self, s: S) {
+    fn apply<F: Function>(self, s: S) {
         let mut chunks = self.0.chunks_exact_mut(S::LANES);
         for chunk in &mut chunks {
             let v = F::of(s, s.load(chunk));

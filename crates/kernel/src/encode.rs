@@ -13,6 +13,8 @@ use crate::simd::{Level, Op, Simd};
 
 /// Words behind a quantised row: those of its [`Tail`].
 const ROW_TAIL: usize = 4;
+/// Quantised rows begin at a cache line, as those of bf16 do at the usual widths: tiles of an aligned row are read in half the time.
+const LINE_WORDS: usize = 16;
 /// Numbers of a smaller range are zeros: its inverse, times the largest number of a row, is still a float.
 const RANGE_LEAST: f32 = 1e-20;
 /// Rows that make a chunk worth a claim.
@@ -25,7 +27,7 @@ pub const fn encoded_words(format: Format, inputs: usize, rows: usize) -> usize 
 
 const fn stride(format: Format, inputs: usize) -> usize {
     match format {
-        Format::Int8 => format.row_words(inputs) + ROW_TAIL,
+        Format::Int8 => (format.row_words(inputs) + ROW_TAIL).next_multiple_of(LINE_WORDS),
         _ => format.row_words(inputs),
     }
 }
@@ -314,5 +316,5 @@ fn quantise<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
         words[place / 4] = u32::from_le_bytes(bytes);
     }
     let outlier = outlier.map_or((0.0, 0), |place| (row[place] * inverse, place as u32));
-    tail.copy_from_slice(&[scale.to_bits(), zero.to_bits(), outlier.0.to_bits(), outlier.1]);
+    tail[..ROW_TAIL].copy_from_slice(&[scale.to_bits(), zero.to_bits(), outlier.0.to_bits(), outlier.1]);
 }

@@ -5,7 +5,7 @@
 //! [packed](pack) once, in f32, bf16 or 8 bits; tables are read as they lie in the file, f32 or 4-bit ([Q4_0](q4_row_bytes)).
 //!
 //! Each kernel is written once, over a small set of vector operations, and compiled for every [instruction set](Isa), from portable
-//! Rust to AVX-512 with its 8-bit and bf16 products. [`Kernel::detect`] asks the CPU once, and times it where its answer tells too little; the value it returns is small and `Copy`.
+//! Rust to AVX-512 with its 8-bit and bf16 products and AMX. [`Kernel::detect`] asks the CPU once, and times it where its answer tells too little; the value it returns is small and `Copy`.
 //! All functions are safe; they panic, naming the lengths, when slices and shapes disagree. No thread is started here: those of a
 //! [`Crew`] that the caller brings share a product or an attention.
 //!
@@ -63,19 +63,22 @@ pub enum Isa {
     Avx512Vnni,
     /// And BF16, for bf16 products.
     Avx512Bf16,
+    /// And AMX, for products of tiles of bf16 and of 8-bit numbers.
+    Avx512Amx,
 }
 
 impl Isa {
     /// Every instruction set, narrowest first, whether this CPU has it or not.
-    pub const ALL: [Isa; 5] = [
+    pub const ALL: [Isa; 6] = [
         Isa::Portable,
         Isa::Avx2,
         Isa::Avx512,
         Isa::Avx512Vnni,
         Isa::Avx512Bf16,
+        Isa::Avx512Amx,
     ];
 
-    /// A lower-case name: `portable`, `avx2`, `avx512`, `avx512-vnni`, `avx512-bf16`.
+    /// A lower-case name: `portable`, `avx2`, `avx512`, `avx512-vnni`, `avx512-bf16`, `avx512-amx`.
     pub const fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
@@ -83,6 +86,7 @@ impl Isa {
             Isa::Avx512 => "avx512",
             Isa::Avx512Vnni => "avx512-vnni",
             Isa::Avx512Bf16 => "avx512-bf16",
+            Isa::Avx512Amx => "avx512-amx",
         }
     }
 }
@@ -127,6 +131,8 @@ impl Kernel {
             Isa::Avx512Vnni => simd::Avx512::new().map(Level::Avx512Vnni),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => simd::Avx512::new().map(Level::Avx512Bf16),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Amx => simd::Avx512::new().map(Level::Avx512Amx),
             #[cfg(not(target_arch = "x86_64"))]
             _ => None,
         };
@@ -145,6 +151,8 @@ impl Kernel {
             Level::Avx512Vnni(_) => Isa::Avx512Vnni,
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Bf16(_) => Isa::Avx512Bf16,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Amx(_) => Isa::Avx512Amx,
         }
     }
 

@@ -1,12 +1,14 @@
 //! What this CPU's arithmetic units can do at most: the measure that shares of the peak are taken of.
 //!
 //! A data sheet does not know the clock of a shared virtual machine, so the peak is measured: chains of the one instruction that a
-//! matrix product consists of, in registers alone, twelve at a time, which is more than any such unit's latency times its number.
+//! matrix product consists of, in registers alone, twelve at a time (of tiles six), which is more than any such unit's latency times its number.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::simd::Level;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::amx;
 use crate::{Format, Kernel};
 
 /// Chains that run side by side.
@@ -47,7 +49,7 @@ impl Kernel {
 
     /// Whether what this instruction set has beyond others is faster than what those do instead.
     pub(crate) fn pays(&self) -> bool {
-        if !self.level.multiplies_bf16() {
+        if !self.level.multiplies_bf16() || self.level.has_tiles() {
             return true;
         }
         let best = |format| {
@@ -73,6 +75,10 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             (_, Format::F32) => Some(Burst::Avx512),
             #[cfg(target_arch = "x86_64")]
+            (Level::Avx512Amx(_), Format::Bf16) => Some(Burst::AmxBf16),
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx512Amx(_), Format::Int8) => Some(Burst::AmxInt8),
+            #[cfg(target_arch = "x86_64")]
             (_, Format::Bf16) => Some(Burst::Avx512Bf16),
             #[cfg(target_arch = "x86_64")]
             (_, Format::Int8) => is_x86_feature_detected!("avx512vnni").then_some(Burst::Avx512Int8),
@@ -92,6 +98,10 @@ enum Burst {
     Avx512Bf16,
     #[cfg(target_arch = "x86_64")]
     Avx512Int8,
+    #[cfg(target_arch = "x86_64")]
+    AmxBf16,
+    #[cfg(target_arch = "x86_64")]
+    AmxInt8,
 }
 
 impl Burst {
@@ -107,6 +117,10 @@ impl Burst {
             Burst::Avx512Bf16 => 64,
             #[cfg(target_arch = "x86_64")]
             Burst::Avx512Int8 => 128,
+            #[cfg(target_arch = "x86_64")]
+            Burst::AmxBf16 => 2 * 16 * 16 * 32,
+            #[cfg(target_arch = "x86_64")]
+            Burst::AmxInt8 => 2 * 16 * 16 * 64,
         }
     }
 
@@ -118,7 +132,7 @@ impl Burst {
     fn run(self, steps: usize) {
         match self {
             Burst::Portable => portable(steps),
-            // SAFETY: a value of Level::Avx2 or Level::Avx512 proves its foundation, rows of bf16 prove BF16, and `burst` asked for VNNI.
+            // SAFETY: a value of Level::Avx2 or Level::Avx512 proves its foundation, Level::Avx512Amx tiles, rows of bf16 prove BF16, and `burst` asked for VNNI.
             #[cfg(target_arch = "x86_64")]
             _ => unsafe {
                 match self {
@@ -127,6 +141,8 @@ impl Burst {
                     Burst::Avx512 => x86::avx512(steps),
                     Burst::Avx512Bf16 => x86::avx512_bf16(steps),
                     Burst::Avx512Int8 => x86::avx512_int8(steps),
+                    Burst::AmxBf16 => amx::burst::<false>(steps * CHAINS),
+                    Burst::AmxInt8 => amx::burst::<true>(steps * CHAINS),
                 }
             },
         }

@@ -8,6 +8,8 @@
 //! A panel of weights stays in the first- or second-level cache while all rows of x pass by. Threads share a product by
 //! panels: each reads its own weights only.
 
+mod tiles;
+
 use crate::act::{Activation, Apply, Function, apply};
 use crate::crew::Crew;
 use crate::dot::{Bf16Dot, Dot, FloatDot, Int8Dot, WideDot};
@@ -295,6 +297,8 @@ impl Op for Part<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match (self.x.format(), self.w.format()) {
+            (Format::Bf16, _) if S::HAS_TILES => self.by_tiles::<S, false>(s),
+            (Format::Int8, _) if S::HAS_TILES => self.by_tiles::<S, true>(s),
             (Format::Bf16, _) if S::HAS_BF16 => self.tiles::<Bf16Dot, S>(s),
             (_, Format::Bf16) => self.tiles::<WideDot, S>(s),
             (_, Format::F32) => self.tiles::<FloatDot, S>(s),
@@ -316,6 +320,29 @@ struct Columns<'a, S: Simd, const N: usize> {
     scales: [S::V; N],
     sums: [S::V; N],
     x: &'a Rows<'a>,
+}
+
+impl<S: Simd, const N: usize> Columns<'_, S, N> {
+    /// A sum of the vector of outputs `n` with its bias and, of 8-bit numbers, whose row brings a tail, scaled.
+    #[inline(always)]
+    fn finished(&self, s: S, n: usize, sum: S::V, tail: Option<Tail>) -> S::V {
+        let Some(tail) = tail else {
+            return s.add(sum, self.bias[n]);
+        };
+        // X W^T = scale_x scale_w (sum of products - zero * sum of weights + outlier * its weight).
+        let mut sum = s.fma(s.splat(-tail.zero), self.sums[n], sum);
+        if S::ROW_OUTLIER {
+            // SAFETY: its place is one of the inputs, all of which the panel has.
+            let words =
+                unsafe { s.load_words(self.w.words.add(tail.place / 4 * self.w.stride + n * S::LANES)) };
+            sum = s.fma(
+                s.splat(tail.outlier),
+                s.byte_to_floats(words, tail.place % 4),
+                sum,
+            );
+        }
+        s.fma(sum, s.mul(s.splat(tail.scale), self.scales[n]), self.bias[n])
+    }
 }
 
 impl Part<'_> {
@@ -480,9 +507,9 @@ struct Tile<const N: usize> {
     bf16: Option<Output<u32>>,
 }
 
-impl<const N: usize> Apply for Tile<N> {
+impl<S: Simd, const N: usize> Apply<S> for Tile<N> {
     #[inline(always)]
-    fn apply<S: Simd, F: Function>(self, s: S) {
+    fn apply<F: Function>(self, s: S) {
         for row in 0..self.height {
             let floats = self.floats.at(row, 0).start;
             let mut vectors = [s.splat(0.0); N];
@@ -531,28 +558,9 @@ fn multiply<D: Dot, S: Simd, const N: usize, const M: usize>(
     let acc = unsafe { tile_from::<D, S, M, N>(s, x, columns.w, columns.x.words(), ahead, zero) };
     for m in 0..M {
         let tail = (D::FORMAT == Format::Int8).then(|| columns.x.tail(row + m));
-        let outlier = tail.filter(|_| S::ROW_OUTLIER);
         for n in 0..N {
             let sum = D::to_floats(s, acc[m][n]);
-            let v = match tail {
-                None => s.add(sum, columns.bias[n]),
-                // X W^T = scale_x scale_w (sum of products - zero * sum of weights + outlier * its weight).
-                Some(tail) => {
-                    let mut sum = s.fma(s.splat(-tail.zero), columns.sums[n], sum);
-                    if let Some(Tail { outlier, place, .. }) = outlier {
-                        // SAFETY: its place is one of the inputs, all of which the panel has.
-                        let words = unsafe {
-                            s.load_words(columns.w.words.add(place / 4 * columns.w.stride + n * S::LANES))
-                        };
-                        sum = s.fma(s.splat(outlier), s.byte_to_floats(words, place % 4), sum);
-                    }
-                    s.fma(
-                        sum,
-                        s.mul(s.splat(tail.scale), columns.scales[n]),
-                        columns.bias[n],
-                    )
-                }
-            };
+            let v = columns.finished(s, n, sum, tail);
             // SAFETY: the tile has M rows of whole vectors, which nobody else touches.
             let to = unsafe {
                 let start = tile.start.add(m * tile.stride + n * S::LANES);

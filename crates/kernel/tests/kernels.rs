@@ -282,7 +282,7 @@ fn detection_takes_the_widest_that_pays() {
 #[test]
 fn rows_are_bf16_where_that_is_an_instruction() {
     for kernel in kernels() {
-        let native = kernel.isa() == Isa::Avx512Bf16;
+        let native = matches!(kernel.isa(), Isa::Avx512Bf16 | Isa::Avx512Amx);
         let want = if native { Format::Bf16 } else { Format::F32 };
         assert_eq!(kernel.row_format(Format::Bf16), want, "{}", kernel.isa().name());
         assert_eq!(kernel.row_format(Format::F32), Format::F32);

@@ -91,6 +91,11 @@ impl Simd for Avx2 {
         unsafe { _mm256_loadu_si256(from.cast()) }
     }
     #[inline(always)]
+    fn floats(self, words: __m256i) -> __m256 {
+        // SAFETY: self proves AVX2.
+        unsafe { _mm256_castsi256_ps(words) }
+    }
+    #[inline(always)]
     fn words_to_floats(self, words: __m256i) -> __m256 {
         // SAFETY: self proves AVX2.
         unsafe { _mm256_cvtepi32_ps(words) }

@@ -2,7 +2,8 @@
 
 use core::arch::x86_64::*;
 
-use super::{Op, Simd};
+use super::{Fetch, Op, Simd, amx};
+use crate::product::Strided;
 use crate::q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS};
 
 /// AVX-512 F, BW, DQ and VL: what every AVX-512 server has.
@@ -11,6 +12,8 @@ pub(crate) const PLAIN: u8 = 0;
 pub(crate) const VNNI: u8 = 1;
 /// And BF16: two bf16 products at once (Cooper Lake, Sapphire Rapids, Zen 4).
 pub(crate) const BF16: u8 = 2;
+/// And AMX: products of [tiles](super::amx) (Sapphire Rapids and later).
+pub(crate) const AMX: u8 = 3;
 
 /// Having one tells you: this CPU has AVX-512 F, BW, DQ and VL, AVX2, FMA, F16C, and what `EXTRA` names.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +29,8 @@ impl<const EXTRA: u8> Avx512<EXTRA> {
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
             && (EXTRA < VNNI || is_x86_feature_detected!("avx512vnni"))
-            && (EXTRA < BF16 || is_x86_feature_detected!("avx512bf16"));
+            && (EXTRA < BF16 || is_x86_feature_detected!("avx512bf16"))
+            && (EXTRA < AMX || amx::is_usable());
         here.then_some(Avx512(()))
     }
 }
@@ -46,6 +50,12 @@ pub(super) fn shell_vnni<O: Op>(op: O, s: Avx512<VNNI>) -> O::Output {
 /// The same with VNNI and BF16.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
 pub(super) fn shell_bf16<O: Op>(op: O, s: Avx512<BF16>) -> O::Output {
+    op.run(s)
+}
+
+/// The same for a CPU with AMX, whose instructions are written out.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+pub(super) fn shell_amx<O: Op>(op: O, s: Avx512<AMX>) -> O::Output {
     op.run(s)
 }
 
@@ -97,6 +107,7 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     const TILE_VECTORS: usize = 3;
     const PACKED_ROWS: [usize; 3] = [8; 3];
     const HAS_BF16: bool = EXTRA >= BF16;
+    const HAS_TILES: bool = EXTRA >= AMX;
     const LOOKS_UP: bool = true;
 
     #[inline(always)]
@@ -140,6 +151,11 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     unsafe fn load_words(self, from: *const u32) -> __m512i {
         // SAFETY: self proves AVX-512F; the caller says that 16 words are readable.
         unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+    #[inline(always)]
+    fn floats(self, words: __m512i) -> __m512 {
+        // SAFETY: self proves AVX-512F.
+        unsafe { _mm512_castsi512_ps(words) }
     }
     #[inline(always)]
     fn words_to_floats(self, words: __m512i) -> __m512 {
@@ -420,5 +436,43 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
                 _mm512_storeu_ps(out.as_mut_ptr().add(i * LANES), _mm512_fmadd_ps(q, scale, offset));
             }
         }
+    }
+    #[inline(always)]
+    fn shape_tiles(self, rows: usize, rest: usize) {
+        assert!(Self::HAS_TILES);
+        // SAFETY: self proves AMX.
+        unsafe { amx::shape(rows, rest) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_tile<const BYTES: bool, const N: usize>(
+        self,
+        x: Strided,
+        w: Strided,
+        words: usize,
+        fetch: Fetch,
+        sums: *mut u32,
+    ) {
+        assert!(Self::HAS_TILES);
+        // SAFETY: self proves AMX; the rest is as the caller says.
+        unsafe { amx::multiply::<BYTES, N>(x, w, words, fetch, sums) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_two_tiles<const BYTES: bool>(
+        self,
+        x: [Strided; 2],
+        w: *const u32,
+        words: usize,
+        fetch: Fetch,
+        sums: [*mut u32; 2],
+    ) {
+        assert!(Self::HAS_TILES);
+        // SAFETY: self proves AMX; the rest is as the caller says.
+        unsafe { amx::multiply_pair::<BYTES>(x, w, words, fetch, sums) }
+    }
+    #[inline(always)]
+    fn release_tiles(self) {
+        assert!(Self::HAS_TILES);
+        // SAFETY: self proves AMX.
+        unsafe { amx::release() }
     }
 }

@@ -6,6 +6,8 @@
 //! `#[target_feature]` shell it is called from (see [`Op`]).
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -14,10 +16,28 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::{Avx512, BF16, PLAIN, VNNI};
+pub(crate) use avx512::{AMX, Avx512, BF16, PLAIN, VNNI};
 pub(crate) use portable::Portable;
 
+use crate::product::Strided;
 use crate::q4::{Q4_BLOCK_BYTES, Q4_BLOCK_WEIGHTS};
+
+/// Rows of a tile, and words of a row.
+pub(crate) const TILE: usize = 16;
+
+/// What is fetched while tiles are multiplied: so many cache lines for each step of [`TILE`] words.
+#[derive(Clone, Copy)]
+pub(crate) struct Fetch {
+    pub(crate) from: *const u32,
+    pub(crate) lines: usize,
+}
+
+impl Fetch {
+    pub(crate) const NOTHING: Fetch = Fetch {
+        from: core::ptr::null(),
+        lines: 0,
+    };
+}
 
 /// Vectors of `LANES` floats.
 pub(crate) trait Simd: Copy {
@@ -46,6 +66,8 @@ pub(crate) trait Simd: Copy {
     const TILE_ROWS: usize;
     /// Whether it has instructions for bf16.
     const HAS_BF16: bool = false;
+    /// Whether it multiplies [tiles](tiles) of bf16 and of bytes.
+    const HAS_TILES: bool = false;
     /// Whether a [look-up](Simd::lookup) takes about as long as a multiplication.
     const LOOKS_UP: bool = false;
 
@@ -76,6 +98,8 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `from` must be readable for `LANES` words; it need not be aligned.
     unsafe fn load_words(self, from: *const u32) -> Self::W;
+    /// The words as the bits of floats.
+    fn floats(self, words: Self::W) -> Self::V;
     /// The words as signed numbers, rounded.
     fn words_to_floats(self, words: Self::W) -> Self::V;
     /// The bf16 in the low half of each word.
@@ -201,6 +225,45 @@ pub(crate) trait Simd: Copy {
     fn max_lane(self, v: Self::V) -> f32;
     fn min_lane(self, v: Self::V) -> f32;
 
+    /// Shapes all tiles for products of `rows` rows of x at a time, up to [`TILE`], whose words are whole tiles and `rest` more, where
+    /// [there are tiles](Simd::HAS_TILES). It takes as long as a few products of tiles.
+    fn shape_tiles(self, _rows: usize, _rest: usize) {
+        unreachable!("tiles without instructions for them")
+    }
+    /// Sums of one tile of rows and `16 N` outputs, N up to three: floats of bf16, or whole numbers of `BYTES`.
+    ///
+    /// # Safety
+    /// Tiles must be [shaped](Simd::shape_tiles) for so many rows and the rest of `words`. `x` must be readable for as many rows of `words` words, `w` for `words` steps of
+    /// `16 N`; `sums` writable for as many rows of `16 N` words, [`PANEL`](crate::packed::PANEL) apart.
+    unsafe fn multiply_tile<const BYTES: bool, const N: usize>(
+        self,
+        _x: Strided,
+        _w: Strided,
+        _words: usize,
+        _fetch: Fetch,
+        _sums: *mut u32,
+    ) {
+        unreachable!("tiles without instructions for them")
+    }
+    /// The same of two tiles of rows, the second one of them from `second` on, and a panel, without a rest.
+    ///
+    /// # Safety
+    /// As [`Simd::multiply_tile`], for the rows of both tiles.
+    unsafe fn multiply_two_tiles<const BYTES: bool>(
+        self,
+        _x: [Strided; 2],
+        _w: *const u32,
+        _words: usize,
+        _fetch: Fetch,
+        _sums: [*mut u32; 2],
+    ) {
+        unreachable!("tiles without instructions for them")
+    }
+    /// Gives the tiles' state back, so that a switch of threads need not save it.
+    fn release_tiles(self) {
+        unreachable!("tiles without instructions for them")
+    }
+
     /// `out[j] = (low nibble of byte j - 8) * scale`, `out[j + 16]` likewise from the high nibble.
     fn q4_block(self, block: &[u8; Q4_BLOCK_BYTES], out: &mut [f32; Q4_BLOCK_WEIGHTS]);
 }
@@ -237,6 +300,8 @@ pub(crate) enum Level {
     Avx512Vnni(Avx512<VNNI>),
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(Avx512<BF16>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Amx(Avx512<AMX>),
 }
 
 impl Level {
@@ -244,7 +309,16 @@ impl Level {
     pub(crate) const fn multiplies_bf16(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16(_) => true,
+            Level::Avx512Bf16(_) | Level::Avx512Amx(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it multiplies [tiles](Simd::HAS_TILES).
+    pub(crate) const fn has_tiles(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Amx(_) => true,
             _ => false,
         }
     }
@@ -265,6 +339,9 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Level::Avx512Bf16(s) => unsafe { avx512::shell_bf16(op, s) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above; what AMX adds is in no function's features.
+            Level::Avx512Amx(s) => unsafe { avx512::shell_amx(op, s) },
         }
     }
 }

@@ -66,6 +66,10 @@ impl Simd for Portable {
         unsafe { from.cast::<[u32; LANES]>().read_unaligned() }
     }
     #[inline(always)]
+    fn floats(self, words: [u32; LANES]) -> V {
+        words.map(f32::from_bits)
+    }
+    #[inline(always)]
     fn words_to_floats(self, words: [u32; LANES]) -> V {
         lanewise!(words, words, i => words[i] as i32 as f32)
     }
