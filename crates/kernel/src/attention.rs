@@ -17,6 +17,7 @@
 //! multiplied with `log2 e / sqrt(head_dim)` while they are copied, so that powers of two do for the exponential.
 
 mod head;
+mod tiles;
 
 use head::{Head, copy_queries, pack_keys, pack_values};
 
@@ -25,12 +26,14 @@ use crate::dot::{Bf16Dot, Dot, FloatDot};
 use crate::math::{exp2, exp2_near};
 use crate::packed::{Format, PANEL};
 use crate::product::{Strided, by_rows, rows_max, tile_from, tile_rows};
-use crate::simd::{Level, Op, Simd};
+use crate::simd::{Level, Op, Simd, TILE};
 
 /// Queries in a tile, at most.
 const TILE_QUERIES: usize = 8;
 /// Keys whose weights exist at once, whole panels: every common length in one block.
 const BLOCK_KEYS: usize = 11 * PANEL;
+/// Words of a query's weights in scratch: those of two, in bf16, are whole [tiles].
+const WEIGHTS: usize = BLOCK_KEYS.next_multiple_of(2 * TILE);
 /// Columns of values are filled up to this: a vector of the widest instruction set.
 const VALUE_ALIGN: usize = 16;
 /// Vectors of values in a tile.
@@ -63,11 +66,13 @@ impl AttentionShape {
     ///
     /// ```
     /// let shape = plimsoll_kernel::AttentionShape { heads: 12, head_dim: 32 };
-    /// assert_eq!(shape.scratch_words(100), 32 * (144 + 100) + 8 * (32 + 528));
+    /// assert_eq!(shape.scratch_words(100), 32 * (144 + 100) + 8 * (32 + 544));
     /// ```
     pub const fn scratch_words(&self, len_max: usize) -> usize {
         let keys = self.head_dim * len_max.next_multiple_of(PANEL);
-        keys + len_max * self.value_columns() + TILE_QUERIES * (self.head_dim + BLOCK_KEYS)
+        let values_max = if len_max < 2 * TILE { 2 * TILE } else { len_max };
+        keys + values_max * self.value_columns()
+            + TILE_QUERIES * (self.head_dim.next_multiple_of(2) + WEIGHTS)
     }
 
     const fn value_columns(&self) -> usize {
@@ -152,11 +157,15 @@ impl Op for Attention<'_> {
         let width = self.shape.width();
         let near = self.weights != Format::F32;
         let bf16 = near && S::HAS_BF16;
+        let by_tiles = near && S::HAS_TILES;
+        if by_tiles {
+            s.shape_tiles(TILE, Format::Bf16.row_words(self.shape.head_dim) % TILE);
+        }
         let mut first_row = 0;
         for &len in self.lens {
             let len = len as usize;
             for head in self.heads.clone() {
-                let head = Head {
+                let mut head = Head {
                     // SAFETY: the head's columns of the sequence's first row, within Q, K and V.
                     q: unsafe { self.qkv.0.add(first_row * 3 * width + head * self.shape.head_dim) },
                     width,
@@ -165,13 +174,18 @@ impl Op for Attention<'_> {
                     format: if bf16 { Format::Bf16 } else { Format::F32 },
                     near,
                 };
-                if bf16 {
-                    attend::<Bf16Dot, S>(s, &head, self.shape, self.scratch);
+                if by_tiles {
+                    tiles::attend::<S>(s, &mut head, self.shape, self.scratch);
+                } else if bf16 {
+                    attend::<Bf16Dot, S>(s, &mut head, self.shape, self.scratch);
                 } else {
-                    attend::<FloatDot, S>(s, &head, self.shape, self.scratch);
+                    attend::<FloatDot, S>(s, &mut head, self.shape, self.scratch);
                 }
             }
             first_row += len;
+        }
+        if by_tiles {
+            s.release_tiles();
         }
     }
 }
@@ -201,23 +215,15 @@ impl<'a> Pieces<'a> {
 }
 
 #[inline(always)]
-fn attend<D: Dot, S: Simd>(s: S, head: &Head, shape: AttentionShape, scratch: &mut [u32]) {
-    let mut head = Head { ..*head };
+fn attend<D: Dot, S: Simd>(s: S, head: &mut Head, shape: AttentionShape, scratch: &mut [u32]) {
     let columns = shape.value_columns();
     let mut pieces = Pieces::new(scratch, shape, head.len);
-    let longest_key = pack_keys::<D, S>(s, &head, pieces.keys);
-    pack_values(s, &head, pieces.values, columns);
+    let longest_key = pack_keys::<D, S>(s, head, pieces.keys);
+    pack_values(s, head, pieces.values, columns);
     let mut query = 0;
     while query < head.len {
         let rows = tile_rows::<D, S>(head.len - query);
-        tile_of_queries::<D, S>(
-            s,
-            &mut head,
-            query..query + rows,
-            longest_key,
-            columns,
-            &mut pieces,
-        );
+        tile_of_queries::<D, S>(s, head, query..query + rows, longest_key, columns, &mut pieces);
         query += rows;
     }
 }

@@ -57,7 +57,7 @@ impl Part<'_> {
         let rest = self.x.words() % TILE;
         let cut = Cut::new(self.x.rows(), rest);
         s.shape_tiles(cut.height, rest);
-        let mut sums = Sums([0; ROWS * PANEL]);
+        let (mut sums, mut aside) = (Sums([0; ROWS * PANEL]), [0.0; ROWS * PANEL]);
         let steps = cut.rows.div_ceil(cut.stride);
         for panel in self.panels.clone() {
             let columns = self.columns::<S, COLUMNS>(s, panel, 0);
@@ -66,7 +66,7 @@ impl Part<'_> {
                 let first =
                     self.sum::<S, BYTES>(s, &columns, cut, done, self.fetch(panel, step, steps), &mut sums);
                 let rows = done..cut.rows.min(done + cut.stride);
-                self.finish::<S, BYTES>(s, &columns, rows, &sums.0[(done - first) * PANEL..]);
+                self.finish::<S, BYTES>(s, &columns, rows, &sums.0[(done - first) * PANEL..], &mut aside);
             }
         }
         s.release_tiles();
@@ -128,10 +128,11 @@ impl Part<'_> {
         columns: &Columns<'_, S, COLUMNS>,
         rows: core::ops::Range<usize>,
         sums: &[u32],
+        aside: &mut [f32; ROWS * PANEL],
     ) {
         let (first, height) = (rows.start, rows.len());
         assert!(sums.len() >= height * PANEL);
-        let mut aside = [0.0; ROWS * PANEL];
+        // For rows that cannot go straight to Y.
         let aside = Output {
             start: aside.as_mut_ptr(),
             stride: PANEL,
