@@ -196,6 +196,10 @@ pub fn keep_little() {
     #[cfg(target_env = "gnu")]
     for (option, value) in [
         (libc::M_ARENA_MAX, 2),
+        // No lists of small free blocks that are not merged with free neighbours yet. `malloc_trim` merges them, and by that may make all that is free before the last
+        // of them part of its heap's top; the top of the second heap goes back by no call, only in a free that makes a large piece, and in a pause none may come for long.
+        // Merged as they are freed, the free that makes a top large is also the one that gives it back.
+        (libc::M_MXFAST, 0),
         (libc::M_MMAP_THRESHOLD, 128 * 1024),
         (libc::M_TRIM_THRESHOLD, 128 * 1024),
         (libc::M_TOP_PAD, 64 * 1024),
