@@ -28,7 +28,7 @@ use crate::weights::{Matrix, Store};
 
 /// Tokens whose queries, keys and values exist at once, unless one sequence is longer: what stays in a second-level cache.
 const CHUNK_TOKENS: usize = 128;
-/// Rows whose feed-forward middle exists at once: what stays in a second-level cache beside a panel of weights.
+/// Rows, for each thread, whose feed-forward middle exists at once: what stays in a second-level cache beside a panel of weights.
 const FEED_FORWARD_ROWS: usize = 64;
 
 /// What a pass reads.
@@ -60,7 +60,7 @@ struct Pieces {
 impl Pieces {
     fn new(config: &Config, format: Format, shape: BatchShape, lanes: usize) -> Pieces {
         let chunk = shape.tokens.min(CHUNK_TOKENS.max(shape.tokens_longest));
-        let tile = shape.tokens.min(FEED_FORWARD_ROWS);
+        let tile = shape.tokens.min(FEED_FORWARD_ROWS * lanes);
         let (middle, tile_words) = match format {
             // Read where they are.
             Format::F32 => (tile * config.intermediate, 0),
@@ -306,7 +306,7 @@ impl<'m> Pass<'m> {
             activation,
             ..
         } = *self.config;
-        let mut tiles = hidden.chunks_mut(FEED_FORWARD_ROWS * width);
+        let mut tiles = hidden.chunks_mut(FEED_FORWARD_ROWS * self.crew.lanes() * width);
         while let Some(rows) = tiles.next() {
             let count = rows.len() / width;
             let x = if self.rows == Format::Bf16 {
@@ -373,7 +373,8 @@ impl<'m> Pass<'m> {
 
     fn normalize(&self, norm: &Norm, rows: &mut [f32]) {
         let (gain, bias) = (self.store.floats(&norm.gain), self.store.floats(&norm.bias));
-        self.kernel.layer_norm(rows, gain, bias, self.config.epsilon);
+        self.kernel
+            .layer_norm(rows, gain, bias, self.config.epsilon, self.crew);
     }
 }
 

@@ -20,6 +20,8 @@ const LANES_MAX: usize = 64;
 /// Low half of [`Crew::claims`]: the next chunk. High half: how many there are.
 const COUNT_SHIFT: u32 = 32;
 const NEXT_MASK: u64 = (1 << COUNT_SHIFT) - 1;
+/// Rows that are worth reading all weights for.
+const ROWS_APART: usize = 32;
 /// Looks for work before the core is offered to others: some ten microseconds.
 const SPINS: u32 = 256;
 
@@ -106,6 +108,13 @@ impl Crew {
     /// Threads that share calls at the moment, the leader included.
     pub(crate) fn serving(&self) -> usize {
         self.taken.load(Ordering::Relaxed).count_ones() as usize
+    }
+
+    /// How many rows each thread takes of so many, where there are enough to share them out: what a thread writes is then what it reads next, and need not come from another core's cache.
+    /// With fewer, threads share the weights.
+    pub(crate) fn rows_each(&self, rows: usize) -> Option<usize> {
+        let serving = self.serving();
+        (serving > 1 && rows >= ROWS_APART * serving).then(|| rows.div_ceil(serving))
     }
 
     /// Calls `task(chunk, lane)` once for each chunk below `chunks`, on the leader and on whoever serves; returns when all

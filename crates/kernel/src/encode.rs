@@ -93,6 +93,15 @@ impl<'a> Rows<'a> {
         self.format.row_words(self.inputs)
     }
 
+    /// Some rows.
+    pub(crate) fn part(&self, rows: core::ops::Range<usize>) -> Rows<'a> {
+        Rows {
+            rows: rows.len(),
+            words: &self.words[rows.start * self.stride..rows.end * self.stride],
+            ..*self
+        }
+    }
+
     /// Some rows, as a tile reads them.
     #[inline(always)]
     pub(crate) fn strided(&self, rows: core::ops::Range<usize>) -> Strided {
@@ -150,9 +159,10 @@ pub(crate) fn encode(
         start: out.as_mut_ptr(),
     };
     let target = &target;
-    crew.run(rows.div_ceil(CHUNK_ROWS), &|chunk, _lane| {
-        let first = chunk * CHUNK_ROWS;
-        let count = CHUNK_ROWS.min(rows - first);
+    let each = crew.rows_each(rows).unwrap_or(CHUNK_ROWS);
+    crew.run(rows.div_ceil(each), &|chunk, _lane| {
+        let first = chunk * each;
+        let count = each.min(rows - first);
         // SAFETY: rows `first..first + count` lie within `out`, and each chunk is run once.
         let out = unsafe { core::slice::from_raw_parts_mut(target.start.add(first * step), count * step) };
         level.run(Encode {

@@ -196,7 +196,7 @@ impl Kernel {
         }
     }
 
-    /// `Y[rows, outputs] = X W^T + bias`, then the epilogue, with packed weights; threads of the crew share the outputs. X is in the
+    /// `Y[rows, outputs] = X W^T + bias`, then the epilogue, with packed weights; threads of the crew share the rows, or the outputs where rows are few. X is in the
     /// [format of rows](Kernel::row_format) for W; with weights in bf16 it may always be floats.
     ///
     /// # Panics
@@ -327,11 +327,11 @@ impl Kernel {
     }
 
     /// `(x - mean) / sqrt(variance + epsilon) * gain + bias` for each row of `[n, gain.len()]`, in place; the variance is
-    /// the biased one, as in `torch.nn.LayerNorm`.
+    /// the biased one, as in `torch.nn.LayerNorm`. Threads of the crew share the rows.
     ///
     /// # Panics
     /// When `gain` is empty, `bias` is not as long, or the rows are not whole.
-    pub fn layer_norm(&self, rows: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32) {
+    pub fn layer_norm(&self, rows: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32, crew: &Crew) {
         let width = gain.len();
         assert!(
             rows.len().is_multiple_of(width) && width > 0,
@@ -339,12 +339,7 @@ impl Kernel {
             rows.len()
         );
         assert_eq!(bias.len(), width, "layer norm bias");
-        self.level.run(rows::LayerNorm {
-            rows,
-            gain,
-            bias,
-            epsilon,
-        });
+        rows::layer_norm(self.level, rows, gain, bias, epsilon, crew);
     }
 
     /// Applies an activation function in place.

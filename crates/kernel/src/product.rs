@@ -5,8 +5,8 @@
 //! eight, so the multipliers are the limit. Sums stay in registers along all inputs; nothing is reduced across lanes. The same tile serves floats, bf16 and
 //! 8-bit numbers, whose instructions all take a 32-bit word of each operand and add to a 32-bit sum; where that is faster, two steps of bytes are one.
 //!
-//! A panel of weights stays in the first- or second-level cache while all rows of x pass by. Threads share a product by
-//! panels: each reads its own weights only.
+//! A panel of weights stays in the first- or second-level cache while all rows of x pass by. Threads share a product of many rows by rows, so that each goes on with what
+//! its own core has, and else by panels: each then reads its own weights only.
 
 mod tiles;
 
@@ -201,7 +201,7 @@ struct Output<T> {
     stride: usize,
 }
 
-// SAFETY: threads write disjoint panels of columns.
+// SAFETY: threads write disjoint panels of columns, or disjoint rows.
 unsafe impl<T> Sync for Output<T> {}
 
 impl<T> Output<T> {
@@ -220,6 +220,15 @@ impl<T> Output<T> {
 enum Target {
     Floats(Output<f32>, Epilogue),
     Bf16(Output<u32>, Activation),
+}
+
+impl Target {
+    fn from_row(self, row: usize) -> Target {
+        match self {
+            Target::Floats(y, epilogue) => Target::Floats(y.at(row, 0), epilogue),
+            Target::Bf16(y, activation) => Target::Bf16(y.at(row, 0), activation),
+        }
+    }
 }
 
 /// See [`crate::Kernel::product`].
@@ -256,9 +265,22 @@ pub(crate) fn product_bf16(
     share(level, x, w, bias, Target::Bf16(y, activation), crew);
 }
 
-/// Has the crew do all panels.
+/// Has the crew do all panels of all rows.
 fn share(level: Level, x: Rows<'_>, w: Packed<'_>, bias: Option<&[f32]>, target: Target, crew: &Crew) {
     let target = &target;
+    if let Some(each) = crew.rows_each(x.rows()) {
+        return crew.run(x.rows().div_ceil(each), &|chunk, _lane| {
+            let rows = chunk * each..x.rows().min((chunk + 1) * each);
+            level.run(Part {
+                target: target.from_row(rows.start),
+                x: x.part(rows),
+                w,
+                panels: 0..w.panels(),
+                next: w.panels(),
+                bias,
+            });
+        });
+    }
     let work = x.rows() * w.steps();
     let together = if crew.lanes() == 1 {
         w.panels()
@@ -280,7 +302,7 @@ fn share(level: Level, x: Rows<'_>, w: Packed<'_>, bias: Option<&[f32]>, target:
     });
 }
 
-/// Some panels of a product.
+/// Some panels of some rows of a product.
 struct Part<'a> {
     x: Rows<'a>,
     w: Packed<'a>,

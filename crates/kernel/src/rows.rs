@@ -1,7 +1,8 @@
 //! Row by row: softmax, layer normalisation, L2 normalisation, pooling, dot product.
 
+use crate::crew::Crew;
 use crate::math::exp;
-use crate::simd::{Op, Simd};
+use crate::simd::{Level, Op, Simd};
 
 /// Sums that grow at once: one addition waits for the last.
 const CHAINS: usize = 4;
@@ -130,11 +131,45 @@ fn softmax_row<S: Simd>(s: S, row: &mut [f32]) {
 }
 
 /// See [`crate::Kernel::layer_norm`].
-pub(crate) struct LayerNorm<'a> {
-    pub(crate) rows: &'a mut [f32],
-    pub(crate) gain: &'a [f32],
-    pub(crate) bias: &'a [f32],
-    pub(crate) epsilon: f32,
+struct LayerNorm<'a> {
+    rows: &'a mut [f32],
+    gain: &'a [f32],
+    bias: &'a [f32],
+    epsilon: f32,
+}
+
+/// Rows being normalised, in parts by several threads.
+struct Shared(*mut f32);
+
+// SAFETY: threads use disjoint rows.
+unsafe impl Sync for Shared {}
+
+/// See [`crate::Kernel::layer_norm`].
+pub(crate) fn layer_norm(
+    level: Level,
+    rows: &mut [f32],
+    gain: &[f32],
+    bias: &[f32],
+    epsilon: f32,
+    crew: &Crew,
+) {
+    let width = gain.len();
+    let count = rows.len() / width;
+    // Few rows are done sooner than handed over.
+    let each = crew.rows_each(count).unwrap_or(count.max(1));
+    let start = &Shared(rows.as_mut_ptr());
+    crew.run(count.div_ceil(each), &|chunk, _lane| {
+        let part = each.min(count - chunk * each);
+        // SAFETY: these rows lie within `rows`, and each chunk is run once.
+        let rows =
+            unsafe { core::slice::from_raw_parts_mut(start.0.add(chunk * each * width), part * width) };
+        level.run(LayerNorm {
+            rows,
+            gain,
+            bias,
+            epsilon,
+        });
+    });
 }
 
 impl Op for LayerNorm<'_> {
