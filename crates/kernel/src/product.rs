@@ -21,8 +21,8 @@ use crate::simd::{Level, Op, Simd, prefetch};
 const TILE_VECTORS_MAX: usize = 3;
 /// Rows of the highest tile of all.
 const TILE_ROWS_MAX: usize = 8;
-/// About this many steps times rows make a chunk worth a claim: a few microseconds.
-const CHUNK_WORK: usize = 4096;
+/// About this many steps times rows make a chunk, if there is enough for all: some ten microseconds, so that nobody waits long for another, but few claims and long runs of Y.
+const CHUNK_WORK: usize = 49152;
 
 /// What happens to a product on its way into Y.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,7 +285,10 @@ fn share(level: Level, x: Rows<'_>, w: Packed<'_>, bias: Option<&[f32]>, target:
     let together = if crew.lanes() == 1 {
         w.panels()
     } else {
-        (CHUNK_WORK / work.max(1)).clamp(1, w.panels())
+        // As many chunks for one as for another.
+        let together = (CHUNK_WORK / work.max(1)).clamp(1, w.panels());
+        let chunks = w.panels().div_ceil(together).next_multiple_of(crew.serving());
+        w.panels().div_ceil(chunks)
     };
     crew.run(w.panels().div_ceil(together), &|chunk, _lane| {
         let panels = chunk * together..w.panels().min((chunk + 1) * together);
