@@ -177,37 +177,56 @@ fn a_product_in_bf16_is_a_product_that_is_encoded() {
 fn a_row_does_not_depend_on_its_neighbours() {
     for kernel in kernels() {
         for format in formats(kernel) {
-            let whole = Case::new(format, 23, 70, 100).run(kernel, Epilogue::Store, &Crew::alone());
-            for row in 0..23 {
-                let mut alone = Case::new(format, 1, 70, 100);
-                alone.x = values(23 * 70, 1)[row * 70..(row + 1) * 70].to_vec();
-                let got = alone.run(kernel, Epilogue::Store, &Crew::alone());
-                assert_eq!(
-                    got,
-                    whole[row * 100..(row + 1) * 100],
-                    "{} {format:?} row {row}",
-                    kernel.isa().name()
-                );
+            // Inputs that are whole tiles where there are tiles, and others.
+            for (rows, inputs) in [(23, 70), (37, 128)] {
+                let whole = Case::new(format, rows, inputs, 100).run(kernel, Epilogue::Store, &Crew::alone());
+                for row in 0..rows {
+                    let mut alone = Case::new(format, 1, inputs, 100);
+                    alone.x = values(rows * inputs, 1)[row * inputs..(row + 1) * inputs].to_vec();
+                    let got = alone.run(kernel, Epilogue::Store, &Crew::alone());
+                    assert_eq!(
+                        got,
+                        whole[row * 100..(row + 1) * 100],
+                        "{} {format:?} row {row}",
+                        kernel.isa().name()
+                    );
+                }
             }
         }
     }
 }
 
+/// A crew shares the outputs of few rows and the rows of many.
 #[test]
 fn a_crew_computes_what_a_leader_alone_does() {
     let kernel = Kernel::detect();
     for format in formats(kernel) {
-        let case = Case::new(format, 40, 96, 500);
-        let want = case.run(kernel, Epilogue::Add, &Crew::alone());
-        let crew = Crew::new(3);
-        std::thread::scope(|threads| {
-            threads.spawn(|| crew.serve());
-            threads.spawn(|| crew.serve());
-            for _ in 0..100 {
-                assert_eq!(case.run(kernel, Epilogue::Add, &crew), want);
-            }
-            crew.dismiss();
-        });
+        for rows in [40, 200] {
+            let case = Case::new(format, rows, 96, 500);
+            let (gain, shift) = (values(96, 5), values(96, 6));
+            let run = |crew: &Crew| {
+                let y = case.run(kernel, Epilogue::Add, crew);
+                let mut bf16 = vec![u32::MAX; encoded_words(Format::Bf16, 500, rows)];
+                case.operands(kernel, |x, w| {
+                    kernel.product_bf16(x, w, Some(&case.bias), &mut bf16, Activation::Gelu, crew);
+                });
+                let mut encoded = vec![0; encoded_words(case.rows, 96, rows)];
+                kernel.encode(case.rows, &case.x, 96, 96, &mut encoded, crew);
+                let mut normal = case.x.clone();
+                kernel.layer_norm(&mut normal, &gain, &shift, 1e-12, crew);
+                (y, bf16, encoded, normal)
+            };
+            let want = run(&Crew::alone());
+            let crew = Crew::new(3);
+            std::thread::scope(|threads| {
+                threads.spawn(|| crew.serve());
+                threads.spawn(|| crew.serve());
+                for _ in 0..50 {
+                    assert_eq!(run(&crew), want);
+                }
+                crew.dismiss();
+            });
+        }
     }
 }
 
