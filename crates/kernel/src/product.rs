@@ -223,7 +223,7 @@ enum Target {
 }
 
 impl Target {
-    fn from_row(self, row: usize) -> Target {
+    fn at_row(self, row: usize) -> Target {
         match self {
             Target::Floats(y, epilogue) => Target::Floats(y.at(row, 0), epilogue),
             Target::Bf16(y, activation) => Target::Bf16(y.at(row, 0), activation),
@@ -272,7 +272,7 @@ fn share(level: Level, x: Rows<'_>, w: Packed<'_>, bias: Option<&[f32]>, target:
         return crew.run(x.rows().div_ceil(each), &|chunk, _lane| {
             let rows = chunk * each..x.rows().min((chunk + 1) * each);
             level.run(Part {
-                target: target.from_row(rows.start),
+                target: target.at_row(rows.start),
                 x: x.part(rows),
                 w,
                 panels: 0..w.panels(),

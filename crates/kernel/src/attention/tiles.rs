@@ -156,14 +156,19 @@ impl Tile {
             let left = PANEL.min(count - key);
             self.score(s, start + key, left, pieces);
             let last = window(s, LOWEST, (left - 1) % S::LANES + 1);
-            for row in 0..self.rows {
-                let scores = &pieces.sums.0[row * PANEL..][..PANEL];
-                let to = &mut pieces.weights[row * WEIGHTS_STRIDE + key / 2..];
-                let low = s.splat(-self.peaks[row]);
-                totals[row] = if left == PANEL {
-                    soften_panel(s, scores, low, totals[row], to)
+            let rows = pieces
+                .sums
+                .0
+                .chunks_exact(PANEL)
+                .zip(pieces.weights.chunks_exact_mut(WEIGHTS_STRIDE));
+            for ((scores, weights), (peak, total)) in
+                rows.zip(self.peaks.iter().zip(&mut totals)).take(self.rows)
+            {
+                let (low, to) = (s.splat(-peak), &mut weights[key / 2..]);
+                *total = if left == PANEL {
+                    soften_panel(s, scores, low, *total, to)
                 } else {
-                    soften(s, scores, low, left, last, totals[row], to)
+                    soften(s, scores, low, left, last, *total, to)
                 };
             }
         }

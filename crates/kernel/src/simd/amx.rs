@@ -16,8 +16,8 @@ use crate::product::Strided;
 
 /// Bytes of a tile's row.
 const ROW_BYTES: u16 = 64;
-/// Bytes from one row of sums to the next.
-const SUMS_STRIDE_BYTES: usize = PANEL * size_of::<u32>();
+/// Bytes from one step of a panel to the next, and from one row of sums.
+const PANEL_STEP_BYTES: usize = PANEL * size_of::<u32>();
 
 /// Whether this CPU has tiles of bf16 and of bytes, and the system lets this process use them.
 pub(super) fn is_usable() -> bool {
@@ -123,10 +123,10 @@ macro_rules! pair {
             fetch!(),
             "add {x}, 64",
             "add {second}, 64",
-            "add {w}, 3072",
+            "add {w}, {w_tile}",
             "dec {steps}",
             "jnz 2b",
-            "mov {steps}, 192",
+            "mov {steps}, {sums_stride}",
             "tilestored [{sums} + {steps}], tmm0",
             "tilestored [{sums} + {steps} + 64], tmm1",
             "tilestored [{sums} + {steps} + 128], tmm2",
@@ -137,8 +137,10 @@ macro_rules! pair {
             x_stride = in(reg) 4 * $x.stride,
             second = inout(reg) $second.words => _,
             w = inout(reg) $w => _,
-            w_stride = in(reg) SUMS_STRIDE_BYTES,
+            w_stride = in(reg) PANEL_STEP_BYTES,
+            w_tile = const TILE * PANEL_STEP_BYTES,
             steps = inout(reg) $steps => _,
+            sums_stride = const PANEL_STEP_BYTES,
             sums = in(reg) $sums,
             sums_second = in(reg) $sums_second,
             ahead = inout(reg) $fetch.from => _,
@@ -201,7 +203,7 @@ macro_rules! single {
                 concat!($multiply, " tmm", $n, ", tmm4, tmm5"),
             )*
             "6:",
-            "mov {steps}, 192",
+            "mov {steps}, {sums_stride}",
             $(concat!("tilestored [{sums} + {steps} + ", $at, "], tmm", $n),)*
             x = inout(reg) $x.words => _,
             x_stride = in(reg) 4 * $x.stride,
@@ -209,6 +211,7 @@ macro_rules! single {
             w_stride = in(reg) 4 * $w.stride,
             w_tile = in(reg) 4 * TILE * $w.stride,
             steps = inout(reg) $steps => _,
+            sums_stride = const PANEL_STEP_BYTES,
             rest = in(reg) $rest,
             sums = in(reg) $sums,
             ahead = inout(reg) $fetch.from => _,
