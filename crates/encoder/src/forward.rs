@@ -60,7 +60,7 @@ struct Pieces {
 impl Pieces {
     fn new(config: &Config, format: Format, shape: BatchShape, lanes: usize) -> Pieces {
         let chunk = shape.tokens.min(CHUNK_TOKENS.max(shape.tokens_longest));
-        let tile = shape.tokens.min(FEED_FORWARD_ROWS * lanes);
+        let tile = shape.tokens.min(feed_forward_rows(lanes));
         let (middle, tile_words) = match format {
             // Read where they are.
             Format::F32 => (tile * config.intermediate, 0),
@@ -105,6 +105,11 @@ fn attention_shape(config: &Config) -> AttentionShape {
         heads: config.heads,
         head_dim: config.hidden / config.heads,
     }
+}
+
+/// Rows of a tile of the feed-forward network.
+const fn feed_forward_rows(lanes: usize) -> usize {
+    FEED_FORWARD_ROWS * lanes
 }
 
 /// Bytes that [`Pass::run`] takes with rows in a format and a crew of so many lanes.
@@ -306,7 +311,7 @@ impl<'m> Pass<'m> {
             activation,
             ..
         } = *self.config;
-        let mut tiles = hidden.chunks_mut(FEED_FORWARD_ROWS * self.crew.lanes() * width);
+        let mut tiles = hidden.chunks_mut(feed_forward_rows(self.crew.lanes()) * width);
         while let Some(rows) = tiles.next() {
             let count = rows.len() / width;
             let x = if self.rows == Format::Bf16 {

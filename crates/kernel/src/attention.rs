@@ -21,7 +21,7 @@ mod tiles;
 
 use head::{Head, copy_queries, pack_keys, pack_values};
 
-use crate::crew::Crew;
+use crate::crew::{Crew, Shared};
 use crate::dot::{Bf16Dot, Dot, FloatDot};
 use crate::math::{exp2, exp2_near};
 use crate::packed::{Format, PANEL};
@@ -79,13 +79,6 @@ impl AttentionShape {
         self.head_dim.next_multiple_of(VALUE_ALIGN)
     }
 }
-
-/// Q, K and V, or scratch, used in parts by several threads.
-#[derive(Clone, Copy)]
-struct Shared<T>(*mut T);
-
-// SAFETY: threads use disjoint parts: heads of sequences of Q, K and V, and the scratch of their lane.
-unsafe impl<T> Sync for Shared<T> {}
 
 /// See [`crate::Kernel::attention`].
 pub(crate) fn attention(
@@ -490,20 +483,25 @@ fn collect<D: Dot, S: Simd, const M: usize, const N: usize>(
         let context = &mut head.context(contexts.first + m)[first..];
         for n in 0..N {
             let start = (n * S::LANES).min(context.len());
-            let to = &mut context[start..];
-            let whole = to.len() >= S::LANES;
-            let mut v = D::to_floats(s, acc[m][n]);
-            if contexts.add {
-                v = s.add(v, if whole { s.load(to) } else { s.load_short(to) });
-            }
-            if let Some(factor) = factor {
-                v = s.mul(v, factor);
-            }
-            if whole {
-                s.store(v, to);
-            } else {
-                s.store_short(v, to);
-            }
+            let v = D::to_floats(s, acc[m][n]);
+            land(s, v, contexts.add, factor, &mut context[start..]);
         }
+    }
+}
+
+/// A vector of contexts to its token, as much of it as there is room for: added to what is there, multiplied with a factor.
+#[inline(always)]
+fn land<S: Simd>(s: S, mut v: S::V, add: bool, factor: Option<S::V>, to: &mut [f32]) {
+    let whole = to.len() >= S::LANES;
+    if add {
+        v = s.add(v, if whole { s.load(to) } else { s.load_short(to) });
+    }
+    if let Some(factor) = factor {
+        v = s.mul(v, factor);
+    }
+    if whole {
+        s.store(v, to);
+    } else {
+        s.store_short(v, to);
     }
 }

@@ -117,6 +117,27 @@ impl Crew {
         (serving > 1 && rows >= ROWS_APART * serving).then(|| rows.div_ceil(serving))
     }
 
+    /// Has threads do rows of `width` numbers in parts of [their share](Crew::rows_each) each, or of `few` where there are not enough for that: `task(first, rows)` with the first one's
+    /// number.
+    pub(crate) fn run_rows<T: Send>(
+        &self,
+        rows: &mut [T],
+        width: usize,
+        few: usize,
+        task: &(dyn Fn(usize, &mut [T]) + Sync),
+    ) {
+        let count = rows.len() / width;
+        let each = self.rows_each(count).unwrap_or(few);
+        let start = &Shared(rows.as_mut_ptr());
+        self.run(count.div_ceil(each), &|chunk, _lane| {
+            let first = chunk * each;
+            let part = each.min(count - first);
+            // SAFETY: these rows lie within `rows`, which is borrowed until all are done, and each chunk is run once.
+            let part = unsafe { core::slice::from_raw_parts_mut(start.0.add(first * width), part * width) };
+            task(first, part);
+        });
+    }
+
     /// Calls `task(chunk, lane)` once for each chunk below `chunks`, on the leader and on whoever serves; returns when all
     /// are done. Two calls at the same time have different lanes. One call at a time.
     ///
@@ -235,6 +256,13 @@ impl Crew {
         !self.dismissed.load(Ordering::Relaxed)
     }
 }
+
+/// Numbers of which threads use disjoint parts at the same time.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<T>(pub(crate) *mut T);
+
+// SAFETY: whoever follows the pointer says which part is its own; numbers may go to another thread.
+unsafe impl<T: Send> Sync for Shared<T> {}
 
 /// A helper's lane, free again when it is dropped.
 struct Lane<'a> {

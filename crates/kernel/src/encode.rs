@@ -135,14 +135,6 @@ pub(crate) struct Tail {
     pub(crate) place: usize,
 }
 
-/// Rows being encoded, in parts by several threads.
-struct Target {
-    start: *mut u32,
-}
-
-// SAFETY: threads write disjoint rows.
-unsafe impl Sync for Target {}
-
 /// See [`crate::Kernel::encode`].
 pub(crate) fn encode(
     level: Level,
@@ -153,18 +145,7 @@ pub(crate) fn encode(
     out: &mut [u32],
     crew: &Crew,
 ) {
-    let step = stride(format, width);
-    let rows = out.len() / step;
-    let target = Target {
-        start: out.as_mut_ptr(),
-    };
-    let target = &target;
-    let each = crew.rows_each(rows).unwrap_or(CHUNK_ROWS);
-    crew.run(rows.div_ceil(each), &|chunk, _lane| {
-        let first = chunk * each;
-        let count = each.min(rows - first);
-        // SAFETY: rows `first..first + count` lie within `out`, and each chunk is run once.
-        let out = unsafe { core::slice::from_raw_parts_mut(target.start.add(first * step), count * step) };
+    crew.run_rows(out, stride(format, width), CHUNK_ROWS, &|first, out| {
         level.run(Encode {
             format,
             x: &x[first * stride_in..],

@@ -138,12 +138,6 @@ struct LayerNorm<'a> {
     epsilon: f32,
 }
 
-/// Rows being normalised, in parts by several threads.
-struct Shared(*mut f32);
-
-// SAFETY: threads use disjoint rows.
-unsafe impl Sync for Shared {}
-
 /// See [`crate::Kernel::layer_norm`].
 pub(crate) fn layer_norm(
     level: Level,
@@ -154,15 +148,9 @@ pub(crate) fn layer_norm(
     crew: &Crew,
 ) {
     let width = gain.len();
-    let count = rows.len() / width;
     // Few rows are done sooner than handed over.
-    let each = crew.rows_each(count).unwrap_or(count.max(1));
-    let start = &Shared(rows.as_mut_ptr());
-    crew.run(count.div_ceil(each), &|chunk, _lane| {
-        let part = each.min(count - chunk * each);
-        // SAFETY: these rows lie within `rows`, and each chunk is run once.
-        let rows =
-            unsafe { core::slice::from_raw_parts_mut(start.0.add(chunk * each * width), part * width) };
+    let few = (rows.len() / width).max(1);
+    crew.run_rows(rows, width, few, &|_first, rows| {
         level.run(LayerNorm {
             rows,
             gain,

@@ -4,7 +4,7 @@
 //! the last key are zeros up to whole tiles.
 
 use super::head::{Head, copy_queries, pack_keys, pack_values, sums};
-use super::{AttentionShape, BLOCK_KEYS, BOUND_MAX, LOWEST, TILE_QUERIES, WEIGHTS, window};
+use super::{AttentionShape, BLOCK_KEYS, BOUND_MAX, LOWEST, TILE_QUERIES, WEIGHTS, land, window};
 use crate::dot::Bf16Dot;
 use crate::math::exp2_near;
 use crate::packed::{Format, PANEL};
@@ -222,7 +222,9 @@ impl Tile {
             for (row, sums) in pieces.sums.0.chunks_exact(PANEL).enumerate().take(self.rows) {
                 let factor = is_last.then(|| s.splat(1.0 / self.totals[row]));
                 let context = &mut head.context(self.first + row)[first..];
-                put(s, sums, start > 0, factor, context);
+                for (sums, to) in sums.chunks_exact(S::LANES).zip(context.chunks_mut(S::LANES)) {
+                    land(s, vector(s, sums), start > 0, factor, to);
+                }
             }
         }
     }
@@ -280,24 +282,4 @@ fn soften<S: Simd>(
         unsafe { s.store_bf16(v, to.as_mut_ptr()) };
     }
     total
-}
-
-/// A row of contexts to its token, as much of it as there is.
-#[inline(always)]
-fn put<S: Simd>(s: S, sums: &[u32], add: bool, factor: Option<S::V>, context: &mut [f32]) {
-    for (sums, to) in sums.chunks_exact(S::LANES).zip(context.chunks_mut(S::LANES)) {
-        let whole = to.len() == S::LANES;
-        let mut v = vector(s, sums);
-        if add {
-            v = s.add(v, if whole { s.load(to) } else { s.load_short(to) });
-        }
-        if let Some(factor) = factor {
-            v = s.mul(v, factor);
-        }
-        if whole {
-            s.store(v, to);
-        } else {
-            s.store_short(v, to);
-        }
-    }
 }
