@@ -19,14 +19,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let directory = arguments
         .next()
         .ok_or("usage: embed_ids MODEL_DIRECTORY [ISA] < ids > vectors")?;
-    let mut model = Model::load_dir(directory.as_ref())?;
+    let mut kernel = Kernel::detect();
     if let Some(name) = arguments.next() {
         let isa = Isa::ALL
             .into_iter()
             .find(|isa| isa.name() == name)
             .ok_or("no such instruction set")?;
-        model = model.with_kernel(Kernel::with(isa).ok_or("this CPU lacks that instruction set")?);
+        kernel = Kernel::with(isa).ok_or("this CPU lacks that instruction set")?;
     }
+    let model = Model::load_dir_on(kernel, directory.as_ref(), None)?;
     eprintln!("{} on {}", model.info().dtype, model.kernel().isa().name());
     let longest = model.info().positions_max;
     let shape = BatchShape {

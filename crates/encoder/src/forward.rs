@@ -69,8 +69,8 @@ impl Pieces {
                 0,
                 encoded_words(format, config.hidden, tile) + encoded_words(format, config.intermediate, tile),
             ),
-            // Quantised once a whole row is there.
-            Format::Int8 => (
+            // Encoded once a whole row is there.
+            Format::Int8 | Format::TwoBf16 => (
                 tile * config.intermediate,
                 encoded_words(format, config.hidden.max(config.intermediate), tile),
             ),

@@ -51,6 +51,8 @@ pub struct Model {
     info: ModelInfo,
     kernel: Kernel,
     format: Format,
+    /// What products that were packed when it was loaded are packed in.
+    packing: Format,
 }
 
 impl Model {
@@ -69,6 +71,14 @@ impl Model {
     /// See [`LoadError`]; weights that are only there as `pytorch_model.bin` or in several files are
     /// [`LoadError::Unsupported`].
     pub fn load_dir_as(path: &Path, format: Option<Format>) -> Result<Model, LoadError> {
+        Model::load_dir_on(Kernel::detect(), path, format)
+    }
+
+    /// As [`Model::load_dir_as`], on another instruction set.
+    ///
+    /// # Errors
+    /// As [`Model::load_dir_as`].
+    pub fn load_dir_on(kernel: Kernel, path: &Path, format: Option<Format>) -> Result<Model, LoadError> {
         let config = read(path, "config.json")?;
         let modules = read_optional(path, "modules.json")?;
         let pooling = match &modules {
@@ -80,14 +90,15 @@ impl Model {
             None => read_optional(path, "1_Pooling/config.json")?,
         };
         let sentence_bert = read_first(path, &SENTENCE_BERT_FILES)?;
-        Model::from_parts(ModelFiles {
+        let files = ModelFiles {
             config: &config,
             weights: map_weights(path)?,
             modules: modules.as_deref(),
             pooling: pooling.as_deref(),
             sentence_bert: sentence_bert.as_ref().map(|(name, json)| (*name, &json[..])),
             format,
-        })
+        };
+        Model::from_parts_on(kernel, files)
     }
 
     /// Builds a model from its files' contents: the default inside the binary.
@@ -95,6 +106,10 @@ impl Model {
     /// # Errors
     /// See [`LoadError`].
     pub fn from_parts(files: ModelFiles<'_>) -> Result<Model, LoadError> {
+        Model::from_parts_on(Kernel::detect(), files)
+    }
+
+    fn from_parts_on(kernel: Kernel, files: ModelFiles<'_>) -> Result<Model, LoadError> {
         let config = Config::parse(files.config)?;
         let modules = files.modules.map(Modules::parse).transpose()?.unwrap_or_default();
         let pooling = files.pooling.map(PoolingModule::parse).transpose()?;
@@ -105,10 +120,11 @@ impl Model {
         };
         let limit = sentence_bert.max_seq_length;
         let mut binder = Binder::new(files.weights, files.format)?;
+        binder.pack_for(kernel);
         let encoder = Encoder::bind(&config, &mut binder)?;
         let heads = Heads::bind(&config, &encoder.prefix, &mut binder)?;
         let dtype = binder.dtype_name(&format!("{}{}", encoder.prefix, crate::arch::WORDS))?;
-        let format = binder.format();
+        let (format, packing) = (binder.format(), binder.packing());
         let (store, weight_bytes) = binder.finish()?;
         let positions_max = config.positions_max();
         let info = ModelInfo {
@@ -141,14 +157,10 @@ impl Model {
             heads,
             store,
             info,
-            kernel: Kernel::detect(),
+            kernel,
             format,
+            packing,
         })
-    }
-
-    /// The same model on another instruction set.
-    pub fn with_kernel(self, kernel: Kernel) -> Model {
-        Model { kernel, ..self }
     }
 
     /// The same model with another pooling than its files name.
@@ -197,7 +209,7 @@ impl Model {
 
     /// As [`Model::forward_scratch`], for [`Model::forward_with`] a crew of `lanes`.
     pub fn forward_scratch_with(&self, shape: BatchShape, lanes: usize) -> ScratchReq {
-        let rows = self.kernel.row_format(self.format);
+        let rows = self.kernel.row_format(self.packing);
         forward::scratch(&self.config, rows, shape, lanes)
     }
 
@@ -225,7 +237,7 @@ impl Model {
             store: &self.store,
             kernel: self.kernel,
             weights: self.format,
-            rows: self.kernel.row_format(self.format),
+            rows: self.kernel.row_format(self.packing),
             crew,
         };
         let rows = pass.run(batch, frame)?;

@@ -8,7 +8,7 @@ mod convert;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use plimsoll_kernel::{Format, PACKED_FOUR_MAX, Packed, packed_words, q4_row_bytes};
+use plimsoll_kernel::{Format, Kernel, PACKED_FOUR_MAX, Packed, packed_words, q4_row_bytes};
 use plimsoll_memory::{Mapping, cast};
 
 use convert::{Conversion, Encoding};
@@ -131,6 +131,8 @@ pub(crate) struct Binder {
     products: Vec<Product>,
     bytes: WeightBytes,
     format: Format,
+    /// What weights that are packed here are packed in.
+    packing: Format,
     /// Whether the file's products are packed already.
     is_packed: bool,
     /// Whether weights are [bounded](Packed::bounded).
@@ -182,9 +184,22 @@ impl Binder {
             products: Vec::new(),
             bytes: WeightBytes::default(),
             format,
+            packing: format,
             is_packed: packed.is_some(),
             is_bounded,
         })
+    }
+
+    /// Packs for a CPU alone, not for a file.
+    pub(crate) fn pack_for(&mut self, kernel: Kernel) {
+        if !self.is_packed {
+            self.packing = kernel.packing(self.format);
+        }
+    }
+
+    /// What weights of products are packed in.
+    pub(crate) fn packing(&self) -> Format {
+        self.packing
     }
 
     /// The products that were bound.
@@ -276,7 +291,7 @@ impl Binder {
         group: Group,
     ) -> Result<PackedMatrix, LoadError> {
         let outputs = names.len() * outputs_each;
-        let words = packed_words(self.format, inputs, outputs);
+        let words = packed_words(self.packing, inputs, outputs);
         let length = words * size_of::<u32>();
         let place = if self.is_packed {
             Place::File(self.packed_in_file(&packed_name(names), words)?)
@@ -289,7 +304,7 @@ impl Binder {
                 self.check_shape(&name, &entry, encoding, &[outputs_each, inputs])?;
                 from.push((entry.range, encoding));
             }
-            self.convert(from, Some((self.format, inputs, outputs)), length)
+            self.convert(from, Some((self.packing, inputs, outputs)), length)
         };
         match place {
             Place::File(_) => self.bill_mapped(group, length),
@@ -297,7 +312,7 @@ impl Binder {
         }
         let matrix = PackedMatrix {
             place,
-            format: self.format,
+            format: self.packing,
             inputs,
             outputs,
             is_bounded: self.is_bounded,

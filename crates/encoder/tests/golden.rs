@@ -2,7 +2,7 @@
 
 mod fixtures;
 
-use fixtures::{Case, Packed, cases, check_close, cosine, forward, kernels, load, load_as};
+use fixtures::{Case, Packed, cases, check_close, cosine, forward, kernels, load, load_as, load_on};
 use plimsoll_encoder::{Batch, Crew, Family, Format, Hidden, Model, Pooling, Problem};
 use plimsoll_memory::Scratch;
 
@@ -16,7 +16,7 @@ const FAMILIES: [(&str, Family); 4] = [
 /// Runs all cases of a fixture as one batch on every instruction set and calls `check` for each.
 fn check_each(name: &str, check: impl Fn(&Model, &Hidden<'_>, std::ops::Range<usize>, &Case)) {
     for kernel in kernels() {
-        let model = load(name).with_kernel(kernel);
+        let model = load_on(kernel, name, Some(Format::F32));
         let cases = cases(name);
         let packed = Packed::new(&cases);
         forward(&model, &packed.batch(), |hidden| {
@@ -170,7 +170,7 @@ fn products_in_bf16_and_8_bits_stay_close() {
             let cases = cases(name);
             let packed = Packed::new(&cases);
             for kernel in kernels() {
-                let model = load_as(name, Some(format)).with_kernel(kernel);
+                let model = load_on(kernel, name, Some(format));
                 assert_eq!(model.info().format, format.name());
                 forward(&model, &packed.batch(), |hidden| {
                     let mut start = 0;

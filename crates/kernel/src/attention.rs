@@ -416,7 +416,7 @@ fn soften<S: Simd, const M: usize, const N: usize>(
             unsafe {
                 match head.format {
                     Format::F32 => s.store(v, core::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), words)),
-                    Format::Bf16 | Format::Int8 => s.store_bf16(v, to.as_mut_ptr()),
+                    _ => s.store_bf16(v, to.as_mut_ptr()),
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Rows of X in the format of a product: floats as they are, bf16 rounded, 8-bit numbers quantised row by row.
+//! Rows of X in the format of a product: floats as they are or as sums of two bf16, bf16 rounded, 8-bit numbers quantised row by row.
 //!
 //! 8-bit rows are quantised over their own range, `x = scale * (q - zero)` with q in 0..=255, or in 0..=127 where the multiplier would saturate: GELU's rows, which
 //! hardly go below zero, keep all of the range. The range always has zero in it.
@@ -9,7 +9,7 @@
 use crate::crew::Crew;
 use crate::packed::Format;
 use crate::product::Strided;
-use crate::simd::{Level, Op, Simd};
+use crate::simd::{Level, Op, Simd, TILE};
 
 /// Words behind a quantised row: those of its [`Tail`].
 const ROW_TAIL: usize = 4;
@@ -191,6 +191,49 @@ pub(crate) fn encode_row<S: Simd>(s: S, format: Format, row: &[f32], out: &mut [
         }
         Format::Bf16 => round(s, row, out),
         Format::Int8 => quantise(s, row, out),
+        Format::TwoBf16 => split(s, row, out),
+    }
+}
+
+/// Numbers rounded to bf16, and what that leaves: 16 bits of their 24 when it is rounded as well.
+///
+/// The first three operations are Veltkamp's splitting (T. J. Dekker, "A floating-point technique for extending the available precision", 1971) for eight bits.
+#[inline(always)]
+pub(crate) fn two_bf16<S: Simd>(s: S, v: S::V) -> (S::V, S::V) {
+    let large = s.mul(v, s.splat(65537.0));
+    let upper = s.sub(large, s.sub(large, v));
+    (upper, s.sub(v, upper))
+}
+
+/// By tiles: the upper halves of 32 numbers, then what these leave of them; zeros behind the row's end.
+#[inline(always)]
+fn split<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
+    let mut groups = row.chunks_exact(2 * TILE);
+    let mut words = out.chunks_exact_mut(2 * TILE);
+    for (group, words) in (&mut groups).zip(&mut words) {
+        split_group(s, group, words);
+    }
+    let rest = groups.remainder();
+    if let Some(words) = words.next() {
+        let mut group = [0.0; 2 * TILE];
+        group[..rest.len()].copy_from_slice(rest);
+        split_group(s, &group, words);
+    }
+}
+
+#[inline(always)]
+fn split_group<S: Simd>(s: S, group: &[f32], words: &mut [u32]) {
+    let (upper, lower) = words.split_at_mut(TILE);
+    let vectors = group.chunks_exact(2 * S::LANES);
+    let to = upper.chunks_exact_mut(S::LANES).zip(lower.chunks_exact_mut(S::LANES));
+    for (two, (upper, lower)) in vectors.zip(to) {
+        let (first, second) = two.split_at(S::LANES);
+        let (first, second) = (two_bf16(s, s.load(first)), two_bf16(s, s.load(second)));
+        // SAFETY: either is a vector of words long.
+        unsafe {
+            s.store_both_bf16(first.0, second.0, upper.as_mut_ptr());
+            s.store_both_bf16(first.1, second.1, lower.as_mut_ptr());
+        }
     }
 }
 

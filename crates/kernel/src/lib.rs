@@ -156,6 +156,14 @@ impl Kernel {
         }
     }
 
+    /// What weights of a format are best [packed](pack) in for this CPU, when they are packed for it alone: floats as sums of two bf16 where it multiplies tiles of those.
+    pub const fn packing(&self, format: Format) -> Format {
+        match format {
+            Format::F32 if self.level.has_tiles() => Format::TwoBf16,
+            _ => format,
+        }
+    }
+
     /// What rows that meet weights of a format are encoded in: bf16 ones stay floats where that is faster.
     pub const fn row_format(&self, weights: Format) -> Format {
         match weights {
@@ -200,7 +208,7 @@ impl Kernel {
     /// [format of rows](Kernel::row_format) for W; with weights in bf16 it may always be floats.
     ///
     /// # Panics
-    /// When X is in another format or differs from W in inputs, or a slice is not as long as they say.
+    /// When X is in another format or differs from W in inputs, or a slice is not as long as they say; with weights in two bf16 where they are no [packing](Kernel::packing).
     pub fn product(
         &self,
         x: Rows<'_>,
@@ -395,6 +403,10 @@ impl Kernel {
 }
 
 fn check_product(kernel: &Kernel, x: Rows<'_>, w: Packed<'_>, bias: Option<&[f32]>) {
+    assert!(
+        w.format() != Format::TwoBf16 || kernel.level.has_tiles(),
+        "weights in two bf16 without tiles"
+    );
     let wide = (x.format(), w.format()) == (Format::F32, Format::Bf16);
     assert!(
         wide || x.format() == kernel.row_format(w.format()),

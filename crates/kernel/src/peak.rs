@@ -72,8 +72,9 @@ impl Kernel {
             (Level::Avx2(_), Format::F32) => Some(Burst::Avx2),
             #[cfg(target_arch = "x86_64")]
             (Level::Avx2(_), _) => None,
+            // Of floats in two bf16, too: what the CPU's own multipliers of floats would do.
             #[cfg(target_arch = "x86_64")]
-            (_, Format::F32) => Some(Burst::Avx512),
+            (_, Format::F32 | Format::TwoBf16) => Some(Burst::Avx512),
             #[cfg(target_arch = "x86_64")]
             (Level::Avx512Amx(_), Format::Bf16) => Some(Burst::AmxBf16),
             #[cfg(target_arch = "x86_64")]

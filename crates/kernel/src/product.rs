@@ -322,8 +322,9 @@ impl Op for Part<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match (self.x.format(), self.w.format()) {
-            (Format::Bf16, _) if S::HAS_TILES => self.by_tiles::<S, false>(s),
-            (Format::Int8, _) if S::HAS_TILES => self.by_tiles::<S, true>(s),
+            (Format::Bf16, _) if S::HAS_TILES => self.by_tiles::<S, { Format::Bf16 as u8 }>(s),
+            (Format::Int8, _) if S::HAS_TILES => self.by_tiles::<S, { Format::Int8 as u8 }>(s),
+            (_, Format::TwoBf16) => self.by_tiles::<S, { Format::TwoBf16 as u8 }>(s),
             (Format::Bf16, _) if S::HAS_BF16 => self.tiles::<Bf16Dot, S>(s),
             (_, Format::Bf16) => self.tiles::<WideDot, S>(s),
             (_, Format::F32) => self.tiles::<FloatDot, S>(s),

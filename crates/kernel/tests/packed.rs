@@ -10,8 +10,9 @@ use plimsoll_kernel::{
 };
 
 /// Formats of rows and of weights.
-const FORMATS: [(Format, Format); 4] = [
+const FORMATS: [(Format, Format); 5] = [
     (Format::F32, Format::F32),
+    (Format::TwoBf16, Format::TwoBf16),
     (Format::F32, Format::Bf16),
     (Format::Bf16, Format::Bf16),
     (Format::Int8, Format::Int8),
@@ -19,8 +20,11 @@ const FORMATS: [(Format, Format); 4] = [
 
 /// Those that an instruction set can do.
 fn formats(kernel: Kernel) -> impl Iterator<Item = (Format, Format)> {
-    let can = move |(rows, _): &(Format, Format)| {
-        *rows != Format::Bf16 || kernel.row_format(Format::Bf16) == Format::Bf16
+    let can = move |&(rows, weights): &(Format, Format)| {
+        match weights {
+            Format::TwoBf16 => kernel.packing(Format::F32) == weights,
+            _ => rows == Format::F32 || kernel.row_format(weights) == rows,
+        }
     };
     FORMATS.into_iter().filter(can)
 }
@@ -106,8 +110,10 @@ impl Case {
     }
 
     fn check(&self, kernel: Kernel, epilogue: Epilogue) {
-        let near = matches!(epilogue, Epilogue::Activate(Activation::Gelu)) && self.weights != Format::F32;
-        let rounding = 4e-7 * self.shape.inputs as f64 + 3e-6;
+        let near = matches!(epilogue, Epilogue::Activate(Activation::Gelu)) && !matches!(self.weights, Format::F32 | Format::TwoBf16);
+        // A product in two bf16 is one to 16 bits.
+        let each = if self.rows == Format::TwoBf16 { 1e-5 } else { 4e-7 };
+        let rounding = each * self.shape.inputs as f64 + 3e-6;
         let tolerance = rounding + if near { 5e-4 } else { 0.0 };
         let got = self.run(kernel, epilogue, &Crew::alone());
         check(

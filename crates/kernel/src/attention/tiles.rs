@@ -13,6 +13,8 @@ use crate::simd::{Fetch, Simd, TILE};
 
 /// Words of a query's weights.
 const WEIGHTS_STRIDE: usize = Format::Bf16.row_words(WEIGHTS);
+/// What keys, queries, values and weights are.
+const BF16: u8 = Format::Bf16 as u8;
 /// Vectors, and tiles, of a panel.
 const VECTORS: usize = 3;
 
@@ -120,9 +122,9 @@ impl Tile {
         // SAFETY: tiles are shaped for TILE rows, of which there are so many queries, `steps` words each; the panel has as many steps, and there are TILE rows of sums.
         unsafe {
             match left.div_ceil(TILE) {
-                1 => s.multiply_tile::<false, 1>(q, w, self.steps, Fetch::NOTHING, sums),
-                2 => s.multiply_tile::<false, 2>(q, w, self.steps, Fetch::NOTHING, sums),
-                _ => s.multiply_tile::<false, VECTORS>(q, w, self.steps, Fetch::NOTHING, sums),
+                1 => s.multiply_tile::<BF16, 1>(q, w, self.steps, Fetch::NOTHING, sums),
+                2 => s.multiply_tile::<BF16, 2>(q, w, self.steps, Fetch::NOTHING, sums),
+                _ => s.multiply_tile::<BF16, VECTORS>(q, w, self.steps, Fetch::NOTHING, sums),
             }
         }
     }
@@ -213,9 +215,9 @@ impl Tile {
             // whole tiles, and there are TILE rows of sums.
             unsafe {
                 match (columns - first) / TILE {
-                    1 => s.multiply_tile::<false, 1>(weights, w, steps, Fetch::NOTHING, sums),
-                    2 => s.multiply_tile::<false, 2>(weights, w, steps, Fetch::NOTHING, sums),
-                    _ => s.multiply_tile::<false, VECTORS>(weights, w, steps, Fetch::NOTHING, sums),
+                    1 => s.multiply_tile::<BF16, 1>(weights, w, steps, Fetch::NOTHING, sums),
+                    2 => s.multiply_tile::<BF16, 2>(weights, w, steps, Fetch::NOTHING, sums),
+                    _ => s.multiply_tile::<BF16, VECTORS>(weights, w, steps, Fetch::NOTHING, sums),
                 }
             }
             let is_last = start + count == head.len;

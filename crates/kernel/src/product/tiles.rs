@@ -5,7 +5,7 @@
 
 use super::{Columns, Epilogue, Output, Part, Target};
 use crate::act::{Apply, Function, apply};
-use crate::packed::PANEL;
+use crate::packed::{Format, PANEL};
 use crate::simd::{Fetch, Simd, TILE};
 
 /// Tiles of a row of sums.
@@ -50,7 +50,7 @@ impl Cut {
 impl Part<'_> {
     /// All panels of this part.
     #[inline(always)]
-    pub(super) fn by_tiles<S: Simd, const BYTES: bool>(&self, s: S) {
+    pub(super) fn by_tiles<S: Simd, const FORMAT: u8>(&self, s: S) {
         if self.x.rows() == 0 {
             return;
         }
@@ -64,9 +64,9 @@ impl Part<'_> {
             for step in 0..steps {
                 let done = step * cut.stride;
                 let first =
-                    self.sum::<S, BYTES>(s, &columns, cut, done, self.fetch(panel, step, steps), &mut sums);
+                    self.sum::<S, FORMAT>(s, &columns, cut, done, self.fetch(panel, step, steps), &mut sums);
                 let rows = done..cut.rows.min(done + cut.stride);
-                self.finish::<S, BYTES>(s, &columns, rows, &sums.0[(done - first) * PANEL..], &mut aside);
+                self.finish::<S, FORMAT>(s, &columns, rows, &sums.0[(done - first) * PANEL..], &mut aside);
             }
         }
         s.release_tiles();
@@ -74,7 +74,7 @@ impl Part<'_> {
 
     /// Sums of the rows from `done` on; returns the row that they begin with.
     #[inline(always)]
-    fn sum<S: Simd, const BYTES: bool>(
+    fn sum<S: Simd, const FORMAT: u8>(
         &self,
         s: S,
         columns: &Columns<'_, S, COLUMNS>,
@@ -93,9 +93,9 @@ impl Part<'_> {
                 Some(second) => {
                     let x = [x, self.x.strided(second..second + cut.height)];
                     let sums = [start, start.add((second - first) * PANEL)];
-                    s.multiply_two_tiles::<BYTES>(x, columns.w.words, words, fetch, sums);
+                    s.multiply_two_tiles::<FORMAT>(x, columns.w.words, words, fetch, sums);
                 }
-                None => s.multiply_tile::<BYTES, COLUMNS>(x, columns.w, words, fetch, start),
+                None => s.multiply_tile::<FORMAT, COLUMNS>(x, columns.w, words, fetch, start),
             }
         }
         first
@@ -122,7 +122,7 @@ impl Part<'_> {
 
     /// Has sums of some rows become Y.
     #[inline(always)]
-    fn finish<S: Simd, const BYTES: bool>(
+    fn finish<S: Simd, const FORMAT: u8>(
         &self,
         s: S,
         columns: &Columns<'_, S, COLUMNS>,
@@ -145,14 +145,16 @@ impl Part<'_> {
             Target::Floats(_, epilogue) => Target::Floats(aside, epilogue),
             Target::Bf16(_, f) => Target::Floats(aside, Epilogue::Activate(f)),
         };
-        let finish = Finish::<S, BYTES> {
+        let finish = Finish::<S, FORMAT> {
             sums,
             columns,
             rows,
             target,
         };
         match target {
-            Target::Floats(_, Epilogue::Activate(f)) | Target::Bf16(_, f) => apply(s, f, true, finish),
+            Target::Floats(_, Epilogue::Activate(f)) | Target::Bf16(_, f) => {
+                apply(s, f, self.w.format() != Format::TwoBf16, finish)
+            }
             Target::Floats(..) => finish.apply::<Same>(s),
         }
         if !whole {
@@ -172,7 +174,7 @@ impl Function for Same {
 }
 
 /// Rows of sums on their way to Y.
-struct Finish<'a, S: Simd, const BYTES: bool> {
+struct Finish<'a, S: Simd, const FORMAT: u8> {
     sums: &'a [u32],
     columns: &'a Columns<'a, S, COLUMNS>,
     rows: core::ops::Range<usize>,
@@ -180,16 +182,17 @@ struct Finish<'a, S: Simd, const BYTES: bool> {
     target: Target,
 }
 
-impl<S: Simd, const BYTES: bool> Apply<S> for Finish<'_, S, BYTES> {
+impl<S: Simd, const FORMAT: u8> Apply<S> for Finish<'_, S, FORMAT> {
     #[inline(always)]
     fn apply<F: Function>(self, s: S) {
+        let is_bytes = FORMAT == Format::Int8 as u8;
         for (i, sums) in self.sums.chunks_exact(PANEL).take(self.rows.len()).enumerate() {
-            let tail = BYTES.then(|| self.columns.x.tail(self.rows.start + i));
+            let tail = is_bytes.then(|| self.columns.x.tail(self.rows.start + i));
             let mut v = [s.splat(0.0); COLUMNS];
             for (n, v) in v.iter_mut().enumerate() {
                 // SAFETY: a row of sums is three vectors of the instruction sets that have tiles.
                 let sum = unsafe { s.load_words(sums[n * S::LANES..].as_ptr()) };
-                let sum = if BYTES {
+                let sum = if is_bytes {
                     s.words_to_floats(sum)
                 } else {
                     s.floats(sum)

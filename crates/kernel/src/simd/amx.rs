@@ -11,7 +11,7 @@ use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 
 use super::{Fetch, TILE};
-use crate::packed::PANEL;
+use crate::packed::{Format, PANEL};
 use crate::product::Strided;
 
 /// Bytes of a tile's row.
@@ -40,6 +40,10 @@ fn permitted() -> bool {
 fn permitted() -> bool {
     false
 }
+
+const BF16: u8 = Format::Bf16 as u8;
+const INT8: u8 = Format::Int8 as u8;
+const TWO_BF16: u8 = Format::TwoBf16 as u8;
 
 /// What `ldtilecfg` reads.
 #[repr(C, align(64))]
@@ -153,12 +157,72 @@ macro_rules! pair {
     };
 }
 
+/// A step of floats in two bf16, `(a + b) (c + d)` without `b d`: no sum is added to again before two others were.
+macro_rules! two_bf16 {
+    ($x:expr, $second:expr, $w:expr, $steps:expr, $fetch:expr, $sums:expr, $sums_second:expr,
+     [$($tile:literal $rows:literal $at:literal),*], [$($line:expr),*]) => {
+        asm!(
+            "/* {sums_second} is there for one tile of rows, too */",
+            $(concat!("tilezero tmm", $tile),)*
+            "2:",
+            $($line,)*
+            fetch!(),
+            "add {x}, 128",
+            "add {second}, 128",
+            "add {w}, {w_tile}",
+            "dec {steps}",
+            "jnz 2b",
+            "mov {steps}, {sums_stride}",
+            $(concat!("tilestored [{", $rows, "} + {steps} + ", $at, "], tmm", $tile),)*
+            x = inout(reg) $x.words => _,
+            x_stride = in(reg) 4 * $x.stride,
+            second = inout(reg) $second.words => _,
+            w = inout(reg) $w => _,
+            w_stride = in(reg) 2 * PANEL_STEP_BYTES,
+            w_tile = const 2 * TILE * PANEL_STEP_BYTES,
+            steps = inout(reg) $steps => _,
+            sums_stride = const PANEL_STEP_BYTES,
+            sums = in(reg) $sums,
+            sums_second = in(reg) $sums_second,
+            ahead = inout(reg) $fetch.from => _,
+            lines = in(reg) 2 * $fetch.lines,
+            line = out(reg) _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        )
+    };
+}
+
+/// Loads a tile of x.
+macro_rules! x {
+    ($rows:literal $half:ident) => {
+        concat!("tileloadd tmm6, [{", $rows, "} + {x_stride} + ", x!($half), "]")
+    };
+    (upper) => {
+        "0"
+    };
+    (lower) => {
+        "64"
+    };
+}
+
+/// Loads a tile of weights, if its place is given, and adds its product with that of x to a sum.
+macro_rules! w {
+    ($at:literal => $sum:literal) => {
+        concat!("tileloadd tmm7, [{w} + {w_stride} + ", $at, "]\n", w!(=> $sum))
+    };
+    (=> $sum:literal) => {
+        concat!("tdpbf16ps tmm", $sum, ", tmm6, tmm7")
+    };
+}
+
 /// See [`Simd::multiply_two_tiles`](super::Simd::multiply_two_tiles).
 ///
 /// # Safety
 /// As it says.
 #[inline(always)]
-pub(super) unsafe fn multiply_pair<const BYTES: bool>(
+pub(super) unsafe fn multiply_pair<const FORMAT: u8>(
     [x, second]: [Strided; 2],
     w: *const u32,
     words: usize,
@@ -168,10 +232,20 @@ pub(super) unsafe fn multiply_pair<const BYTES: bool>(
     let steps = words / TILE;
     // SAFETY: the loop reads `steps` tiles of either, as the caller says are there, and writes what the caller says is writable. Fetching does no harm anywhere.
     unsafe {
-        if BYTES {
+        if FORMAT == INT8 {
             pair!("tdpbusd", x, second, w, steps, fetch, sums, sums_second);
-        } else {
+        } else if FORMAT == BF16 {
             pair!("tdpbf16ps", x, second, w, steps, fetch, sums, sums_second);
+        } else {
+            two_bf16!(x, second, w, steps / 2, fetch, sums, sums_second,
+                ["0" "sums" "0", "1" "sums" "64", "2" "sums" "128",
+                 "3" "sums_second" "0", "4" "sums_second" "64", "5" "sums_second" "128"],
+                [x!("x" upper), w!("0" => "0"), w!("64" => "1"), w!("128" => "2"),
+                 x!("second" upper), w!(=> "5"), w!("64" => "4"), w!("0" => "3"),
+                 w!("320" => "5"), w!("256" => "4"), w!("192" => "3"),
+                 x!("x" upper), w!(=> "0"), w!("256" => "1"), w!("320" => "2"),
+                 x!("x" lower), w!("0" => "0"), w!("64" => "1"), w!("128" => "2"),
+                 x!("second" lower), w!(=> "5"), w!("64" => "4"), w!("0" => "3")]);
         }
     }
 }
@@ -229,7 +303,7 @@ macro_rules! single {
 /// # Safety
 /// As it says.
 #[inline(always)]
-pub(super) unsafe fn multiply<const BYTES: bool, const N: usize>(
+pub(super) unsafe fn multiply<const FORMAT: u8, const N: usize>(
     x: Strided,
     w: Strided,
     words: usize,
@@ -239,7 +313,15 @@ pub(super) unsafe fn multiply<const BYTES: bool, const N: usize>(
     let (steps, rest) = (words / TILE, words % TILE);
     // SAFETY: as in `multiply_pair`; the rest is read by tiles of its own shape.
     unsafe {
-        match (BYTES, N) {
+        if FORMAT == TWO_BF16 {
+            two_bf16!(x, x, w.words, steps / 2, fetch, sums, sums,
+                ["0" "sums" "0", "1" "sums" "64", "2" "sums" "128"],
+                [x!("x" upper), w!("0" => "0"), w!("64" => "1"), w!("128" => "2"),
+                 w!("192" => "0"), w!("256" => "1"), w!("320" => "2"),
+                 x!("x" lower), w!("0" => "0"), w!("64" => "1"), w!("128" => "2")]);
+            return;
+        }
+        match (FORMAT == INT8, N) {
             (true, 1) => single!("tdpbusd", x, w, steps, rest, fetch, sums, ["0" "0"]),
             (true, 2) => single!("tdpbusd", x, w, steps, rest, fetch, sums, ["0" "0", "1" "64"]),
             (true, _) => single!("tdpbusd", x, w, steps, rest, fetch, sums, ["0" "0", "1" "64", "2" "128"]),

@@ -444,7 +444,7 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
         unsafe { amx::shape(rows, rest) }
     }
     #[inline(always)]
-    unsafe fn multiply_tile<const BYTES: bool, const N: usize>(
+    unsafe fn multiply_tile<const FORMAT: u8, const N: usize>(
         self,
         x: Strided,
         w: Strided,
@@ -454,10 +454,10 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     ) {
         assert!(Self::HAS_TILES);
         // SAFETY: self proves AMX; the rest is as the caller says.
-        unsafe { amx::multiply::<BYTES, N>(x, w, words, fetch, sums) }
+        unsafe { amx::multiply::<FORMAT, N>(x, w, words, fetch, sums) }
     }
     #[inline(always)]
-    unsafe fn multiply_two_tiles<const BYTES: bool>(
+    unsafe fn multiply_two_tiles<const FORMAT: u8>(
         self,
         x: [Strided; 2],
         w: *const u32,
@@ -467,7 +467,7 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     ) {
         assert!(Self::HAS_TILES);
         // SAFETY: self proves AMX; the rest is as the caller says.
-        unsafe { amx::multiply_pair::<BYTES>(x, w, words, fetch, sums) }
+        unsafe { amx::multiply_pair::<FORMAT>(x, w, words, fetch, sums) }
     }
     #[inline(always)]
     fn release_tiles(self) {

@@ -230,12 +230,12 @@ pub(crate) trait Simd: Copy {
     fn shape_tiles(self, _rows: usize, _rest: usize) {
         unreachable!("tiles without instructions for them")
     }
-    /// Sums of one tile of rows and `16 N` outputs, N up to three: floats of bf16, or whole numbers of `BYTES`.
+    /// Sums of one tile of rows and `16 N` outputs, N up to three: floats of bf16, or whole numbers of bytes, as the [format](crate::Format) says.
     ///
     /// # Safety
     /// Tiles must be [shaped](Simd::shape_tiles) for so many rows and the rest of `words`. `x` must be readable for as many rows of `words` words, `w` for `words` steps of
     /// `16 N`; `sums` writable for as many rows of `16 N` words, [`PANEL`](crate::packed::PANEL) apart.
-    unsafe fn multiply_tile<const BYTES: bool, const N: usize>(
+    unsafe fn multiply_tile<const FORMAT: u8, const N: usize>(
         self,
         _x: Strided,
         _w: Strided,
@@ -249,7 +249,7 @@ pub(crate) trait Simd: Copy {
     ///
     /// # Safety
     /// As [`Simd::multiply_tile`], for the rows of both tiles.
-    unsafe fn multiply_two_tiles<const BYTES: bool>(
+    unsafe fn multiply_two_tiles<const FORMAT: u8>(
         self,
         _x: [Strided; 2],
         _w: *const u32,

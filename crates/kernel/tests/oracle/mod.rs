@@ -151,7 +151,7 @@ pub(crate) fn q4_blocks(weights: usize, seed: u64) -> (Vec<u8>, Vec<f32>) {
 /// What a format leaves of rows of x on an instruction set.
 pub(crate) fn seen_rows(isa: Isa, format: Format, x: &[f32], width: usize) -> Vec<f32> {
     match format {
-        Format::F32 => x.to_vec(),
+        Format::F32 | Format::TwoBf16 => x.to_vec(),
         Format::Bf16 => x.iter().map(|&x| bf16_to_f32(f32_to_bf16(x))).collect(),
         Format::Int8 => x.chunks(width).flat_map(|row| seen_row(isa, row)).collect(),
     }
