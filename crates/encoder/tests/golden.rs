@@ -24,8 +24,8 @@ fn check_each(name: &str, check: impl Fn(&Model, &Hidden<'_>, std::ops::Range<us
             for case in &cases {
                 let tokens = start..start + case.ids.len();
                 start = tokens.end;
-                check_close(name, hidden.token(tokens.start), &case.hidden[0]);
-                check_close(name, hidden.token(tokens.end - 1), &case.hidden[1]);
+                check_close(&model, name, hidden.token(tokens.start), &case.hidden[0]);
+                check_close(&model, name, hidden.token(tokens.end - 1), &case.hidden[1]);
                 check(&model, hidden, tokens, case);
             }
         });
@@ -43,7 +43,7 @@ fn hidden_states_and_means_of_every_family() {
     for (name, family) in FAMILIES {
         assert_eq!(load(name).info().family, family);
         check_each(name, |model, hidden, tokens, case| {
-            check_close(name, &pooled(model, hidden, tokens.clone(), false), &case.mean);
+            check_close(model, name, &pooled(model, hidden, tokens.clone(), false), &case.mean);
             let unit = pooled(model, hidden, tokens, true);
             let length: f32 = unit.iter().map(|x| x * x).sum();
             assert!((length - 1.0).abs() < 1e-5, "{name}: {length}");
@@ -68,7 +68,7 @@ fn every_pooling() {
                     Pooling::Cls => &case.hidden[0],
                     Pooling::LastToken => &case.hidden[1],
                 };
-                check_close(pooling.name(), &pooled(&model, hidden, tokens, false), expected);
+                check_close(&model, pooling.name(), &pooled(&model, hidden, tokens, false), expected);
             }
         });
     }
@@ -87,9 +87,9 @@ fn sequence_heads_of_every_family() {
             );
             let mut out = [f32::NAN; 3];
             model.classify(hidden, tokens, &mut out);
-            check_close(&name, &out, &floats(&case.logits));
+            check_close(model, &name, &out, &floats(&case.logits));
             model.scores(&mut out);
-            check_close(&name, &out, &floats(&case.probabilities));
+            check_close(model, &name, &out, &floats(&case.probabilities));
         });
     }
 }
@@ -104,9 +104,9 @@ fn one_label_is_a_relevance() {
         let mut out = [f32::NAN];
         model.classify(hidden, tokens, &mut out);
         let logits = floats(&case.logits);
-        check_close("bert-reranker", &out, &logits);
+        check_close(model, "bert-reranker", &out, &logits);
         model.scores(&mut out);
-        check_close("bert-reranker", &out, &[1.0 / (1.0 + (-logits[0]).exp())]);
+        check_close(model, "bert-reranker", &out, &[1.0 / (1.0 + (-logits[0]).exp())]);
     });
 }
 
@@ -133,13 +133,13 @@ fn check_labels(
     let width = expected[0].len();
     let mut probabilities = vec![f32::NAN; count * width];
     model.label_probabilities(hidden, tokens.clone(), &mut probabilities);
-    check_close(name, &probabilities, &expected.concat());
+    check_close(model, name, &probabilities, &expected.concat());
     let (mut labels, mut scores) = (vec![u16::MAX; count], vec![f32::NAN; count]);
     model.label_tokens(hidden, tokens, &mut labels, &mut scores);
     for (token, row) in probabilities.chunks(width).enumerate() {
         let best = (0..width).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap();
         assert_eq!(usize::from(labels[token]), best, "{name}");
-        check_close(name, &[scores[token]], &[row[best]]);
+        check_close(model, name, &[scores[token]], &[row[best]]);
     }
 }
 
@@ -147,7 +147,7 @@ fn check_labels(
 fn half_precision_weights_are_converted() {
     for (name, dtype) in [("bert-f16", "float16"), ("bert-bf16", "bfloat16")] {
         check_each(name, |model, hidden, tokens, case| {
-            check_close(name, &pooled(model, hidden, tokens, false), &case.mean);
+            check_close(model, name, &pooled(model, hidden, tokens, false), &case.mean);
         });
         let info = load(name).info().clone();
         let bytes = info.weight_bytes;
@@ -228,7 +228,7 @@ fn a_crew_computes_what_a_leader_alone_does() {
 #[test]
 fn gelu_by_tanh() {
     check_each("bert-gelu-new", |model, hidden, tokens, case| {
-        check_close("bert-gelu-new", &pooled(model, hidden, tokens, false), &case.mean);
+        check_close(model, "bert-gelu-new", &pooled(model, hidden, tokens, false), &case.mean);
     });
 }
 
@@ -250,10 +250,10 @@ fn four_bit_weights_with_both_heads_in_one_file() {
     assert!(bytes.converted > info.hidden * info.hidden * 4, "{bytes:?}");
     assert!(bytes.mapped >= bytes.embeddings, "{bytes:?}");
     check_each(name, |model, hidden, tokens, case| {
-        check_close(name, &pooled(model, hidden, tokens.clone(), false), &case.max);
+        check_close(model, name, &pooled(model, hidden, tokens.clone(), false), &case.max);
         let mut logits = [f32::NAN; 2];
         model.classify(hidden, tokens.clone(), &mut logits);
-        check_close(name, &logits, &case.sequence_logits);
+        check_close(model, name, &logits, &case.sequence_logits);
         check_labels(name, model, hidden, tokens, &case.token_probabilities);
     });
 }

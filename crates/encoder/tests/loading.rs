@@ -405,7 +405,7 @@ fn misaligned_weights_are_converted_and_give_the_same_answers() {
     let cases = fixtures::cases("bert");
     let packed = fixtures::Packed::new(&cases);
     fixtures::forward(&model, &packed.batch(), |hidden| {
-        fixtures::check_close("misaligned", hidden.token(0), &cases[0].hidden[0]);
+        fixtures::check_close(&model, "misaligned", hidden.token(0), &cases[0].hidden[0]);
     });
 }
 

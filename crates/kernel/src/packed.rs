@@ -305,13 +305,6 @@ fn sum_of(weights: &[f32], scale: f32) -> f32 {
     whole as f32
 }
 
-/// The upper bf16 of a float and that of what it leaves.
-#[inline(always)]
-fn two_bf16(x: f32) -> [u16; 2] {
-    let upper = f32_to_bf16(x);
-    [upper, f32_to_bf16(x - bf16_to_f32(upper))]
-}
-
 /// The words of a row's next steps, as many as fit; zeros behind its end.
 #[inline(always)]
 fn row_words(format: Format, weights: &[f32], scale: f32, words: &mut [u32; BLOCK]) {
@@ -340,11 +333,15 @@ fn row_words(format: Format, weights: &[f32], scale: f32, words: &mut [u32; BLOC
             }
         }
         Format::TwoBf16 => {
-            for (words, pair) in words.as_chunks_mut::<2>().0.iter_mut().zip(weights.chunks(2)) {
-                let mut two = [0.0; 2];
-                two[..pair.len()].copy_from_slice(pair);
-                let halves = two.map(two_bf16);
-                *words = [0, 1].map(|i| u32::from(halves[0][i]) | u32::from(halves[1][i]) << 16);
+            let (mut uppers, mut lowers) = ([0; BLOCK], [0; BLOCK]);
+            let halves = uppers.iter_mut().zip(&mut lowers);
+            for ((upper, lower), &weight) in halves.zip(weights) {
+                *upper = f32_to_bf16(weight);
+                *lower = f32_to_bf16(weight - bf16_to_f32(*upper));
+            }
+            let halves = uppers.as_chunks::<2>().0.iter().zip(lowers.as_chunks::<2>().0);
+            for (words, (upper, lower)) in words.as_chunks_mut::<2>().0.iter_mut().zip(halves) {
+                *words = [upper, lower].map(|[first, second]| u32::from(*first) | u32::from(*second) << 16);
             }
         }
     }
