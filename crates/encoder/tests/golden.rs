@@ -43,7 +43,12 @@ fn hidden_states_and_means_of_every_family() {
     for (name, family) in FAMILIES {
         assert_eq!(load(name).info().family, family);
         check_each(name, |model, hidden, tokens, case| {
-            check_close(model, name, &pooled(model, hidden, tokens.clone(), false), &case.mean);
+            check_close(
+                model,
+                name,
+                &pooled(model, hidden, tokens.clone(), false),
+                &case.mean,
+            );
             let unit = pooled(model, hidden, tokens, true);
             let length: f32 = unit.iter().map(|x| x * x).sum();
             assert!((length - 1.0).abs() < 1e-5, "{name}: {length}");
@@ -68,7 +73,12 @@ fn every_pooling() {
                     Pooling::Cls => &case.hidden[0],
                     Pooling::LastToken => &case.hidden[1],
                 };
-                check_close(&model, pooling.name(), &pooled(&model, hidden, tokens, false), expected);
+                check_close(
+                    &model,
+                    pooling.name(),
+                    &pooled(&model, hidden, tokens, false),
+                    expected,
+                );
             }
         });
     }
@@ -228,7 +238,12 @@ fn a_crew_computes_what_a_leader_alone_does() {
 #[test]
 fn gelu_by_tanh() {
     check_each("bert-gelu-new", |model, hidden, tokens, case| {
-        check_close(model, "bert-gelu-new", &pooled(model, hidden, tokens, false), &case.mean);
+        check_close(
+            model,
+            "bert-gelu-new",
+            &pooled(model, hidden, tokens, false),
+            &case.mean,
+        );
     });
 }
 
@@ -250,7 +265,12 @@ fn four_bit_weights_with_both_heads_in_one_file() {
     assert!(bytes.converted > info.hidden * info.hidden * 4, "{bytes:?}");
     assert!(bytes.mapped >= bytes.embeddings, "{bytes:?}");
     check_each(name, |model, hidden, tokens, case| {
-        check_close(model, name, &pooled(model, hidden, tokens.clone(), false), &case.max);
+        check_close(
+            model,
+            name,
+            &pooled(model, hidden, tokens.clone(), false),
+            &case.max,
+        );
         let mut logits = [f32::NAN; 2];
         model.classify(hidden, tokens.clone(), &mut logits);
         check_close(model, name, &logits, &case.sequence_logits);

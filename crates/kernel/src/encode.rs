@@ -225,7 +225,9 @@ fn split<S: Simd>(s: S, row: &[f32], out: &mut [u32]) {
 fn split_group<S: Simd>(s: S, group: &[f32], words: &mut [u32]) {
     let (upper, lower) = words.split_at_mut(TILE);
     let vectors = group.chunks_exact(2 * S::LANES);
-    let to = upper.chunks_exact_mut(S::LANES).zip(lower.chunks_exact_mut(S::LANES));
+    let to = upper
+        .chunks_exact_mut(S::LANES)
+        .zip(lower.chunks_exact_mut(S::LANES));
     for (two, (upper, lower)) in vectors.zip(to) {
         let (first, second) = two.split_at(S::LANES);
         let (first, second) = (two_bf16(s, s.load(first)), two_bf16(s, s.load(second)));

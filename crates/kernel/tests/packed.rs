@@ -20,11 +20,9 @@ const FORMATS: [(Format, Format); 5] = [
 
 /// Those that an instruction set can do.
 fn formats(kernel: Kernel) -> impl Iterator<Item = (Format, Format)> {
-    let can = move |&(rows, weights): &(Format, Format)| {
-        match weights {
-            Format::TwoBf16 => kernel.packing(Format::F32) == weights,
-            _ => rows == Format::F32 || kernel.row_format(weights) == rows,
-        }
+    let can = move |&(rows, weights): &(Format, Format)| match weights {
+        Format::TwoBf16 => kernel.packing(Format::F32) == weights,
+        _ => rows == Format::F32 || kernel.row_format(weights) == rows,
     };
     FORMATS.into_iter().filter(can)
 }
@@ -110,7 +108,8 @@ impl Case {
     }
 
     fn check(&self, kernel: Kernel, epilogue: Epilogue) {
-        let near = matches!(epilogue, Epilogue::Activate(Activation::Gelu)) && !matches!(self.weights, Format::F32 | Format::TwoBf16);
+        let near = matches!(epilogue, Epilogue::Activate(Activation::Gelu))
+            && !matches!(self.weights, Format::F32 | Format::TwoBf16);
         // A product in two bf16 is one to 16 bits.
         let each = if self.rows == Format::TwoBf16 { 1e-5 } else { 4e-7 };
         let rounding = each * self.shape.inputs as f64 + 3e-6;

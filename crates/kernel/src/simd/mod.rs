@@ -230,7 +230,7 @@ pub(crate) trait Simd: Copy {
     fn shape_tiles(self, _rows: usize, _rest: usize) {
         unreachable!("tiles without instructions for them")
     }
-    /// Sums of one tile of rows and `16 N` outputs, N up to three: floats of bf16, or whole numbers of bytes, as the [format](crate::Format) says.
+    /// Sums of one tile of rows and `16 N` outputs, N up to three, and three for two bf16: whole numbers of bytes, else floats, as the [format](crate::Format) says.
     ///
     /// # Safety
     /// Tiles must be [shaped](Simd::shape_tiles) for so many rows and the rest of `words`. `x` must be readable for as many rows of `words` words, `w` for `words` steps of
