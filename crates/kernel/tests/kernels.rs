@@ -288,6 +288,12 @@ fn rows_are_bf16_where_that_is_an_instruction() {
         let want = if native { Format::Bf16 } else { Format::F32 };
         assert_eq!(kernel.row_format(Format::Bf16), want, "{}", kernel.isa().name());
         assert_eq!(kernel.row_format(Format::F32), Format::F32);
+        let floats = match kernel.isa() {
+            Isa::Avx512Amx => Format::TwoBf16,
+            _ => Format::F32,
+        };
+        assert_eq!(kernel.packing(Format::F32), floats);
+        assert_eq!(kernel.packing(Format::Int8), Format::Int8);
         assert_eq!(kernel.row_format(Format::Int8), Format::Int8);
     }
 }

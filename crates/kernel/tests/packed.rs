@@ -359,3 +359,34 @@ fn bf16_rounds_to_nearest_even_and_keeps_nan() {
         }
     }
 }
+
+#[test]
+fn two_bf16_keep_16_bits() {
+    let xs: Vec<f32> = values(67, 9).iter().map(|x| x * x * x * 1e3).collect();
+    for kernel in kernels() {
+        let mut words = vec![u32::MAX; encoded_words(Format::TwoBf16, xs.len(), 1)];
+        kernel.encode(
+            Format::TwoBf16,
+            &xs,
+            xs.len(),
+            xs.len(),
+            &mut words,
+            &Crew::alone(),
+        );
+        let half = |word: usize, i: usize| bf16_to_f32((words[word] >> (16 * (i % 2))) as u16);
+        // 16 words of upper halves, then as many of lower ones; zeros behind the row.
+        for i in 0..words.len() {
+            let word = i / 32 * 32 + i % 32 / 2;
+            let (got, want) = (
+                half(word, i) + half(word + 16, i),
+                xs.get(i).copied().unwrap_or(0.0),
+            );
+            let most = want.abs() / f32::from(1_u16 << 15) / 4.0;
+            assert!(
+                (got - want).abs() <= most,
+                "{} {want}: {got}",
+                kernel.isa().name()
+            );
+        }
+    }
+}

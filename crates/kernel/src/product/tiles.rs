@@ -1,7 +1,7 @@
 //! The product where the CPU multiplies [tiles](crate::simd::Simd::HAS_TILES): sums come from memory, in the first-level cache, instead of registers.
 //!
 //! All rows of x are cut into tiles of one height, so that shapes are set once: the last tile ends with the last row, and does some rows of the one before again.
-//! Two tiles of rows share the tiles of weights.
+//! Two tiles of rows share the tiles of weights. Floats in [two bf16](crate::Format::TwoBf16) are multiplied half by half, three products of tiles for one.
 
 use super::{Columns, Epilogue, Output, Part, Target};
 use crate::act::{Apply, Function, apply};

@@ -106,60 +106,9 @@ macro_rules! fetch {
     };
 }
 
-macro_rules! pair {
-    ($multiply:literal, $x:expr, $second:expr, $w:expr, $steps:expr, $fetch:expr, $sums:expr, $sums_second:expr) => {
-        asm!(
-            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", "tilezero tmm4", "tilezero tmm5",
-            "2:",
-            "tileloadd tmm6, [{x} + {x_stride}]",
-            "tileloadd tmm7, [{w} + {w_stride}]",
-            concat!($multiply, " tmm0, tmm6, tmm7"),
-            "tileloadd tmm7, [{w} + {w_stride} + 64]",
-            concat!($multiply, " tmm1, tmm6, tmm7"),
-            "tileloadd tmm7, [{w} + {w_stride} + 128]",
-            concat!($multiply, " tmm2, tmm6, tmm7"),
-            "tileloadd tmm6, [{second} + {x_stride}]",
-            concat!($multiply, " tmm5, tmm6, tmm7"),
-            "tileloadd tmm7, [{w} + {w_stride} + 64]",
-            concat!($multiply, " tmm4, tmm6, tmm7"),
-            "tileloadd tmm7, [{w} + {w_stride}]",
-            concat!($multiply, " tmm3, tmm6, tmm7"),
-            fetch!(),
-            "add {x}, 64",
-            "add {second}, 64",
-            "add {w}, {w_tile}",
-            "dec {steps}",
-            "jnz 2b",
-            "mov {steps}, {sums_stride}",
-            "tilestored [{sums} + {steps}], tmm0",
-            "tilestored [{sums} + {steps} + 64], tmm1",
-            "tilestored [{sums} + {steps} + 128], tmm2",
-            "tilestored [{sums_second} + {steps}], tmm3",
-            "tilestored [{sums_second} + {steps} + 64], tmm4",
-            "tilestored [{sums_second} + {steps} + 128], tmm5",
-            x = inout(reg) $x.words => _,
-            x_stride = in(reg) 4 * $x.stride,
-            second = inout(reg) $second.words => _,
-            w = inout(reg) $w => _,
-            w_stride = in(reg) PANEL_STEP_BYTES,
-            w_tile = const TILE * PANEL_STEP_BYTES,
-            steps = inout(reg) $steps => _,
-            sums_stride = const PANEL_STEP_BYTES,
-            sums = in(reg) $sums,
-            sums_second = in(reg) $sums_second,
-            ahead = inout(reg) $fetch.from => _,
-            lines = in(reg) $fetch.lines,
-            line = out(reg) _,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        )
-    };
-}
-
-/// A step of floats in two bf16, `(a + b) (c + d)` without `b d`: no sum is added to again before two others were.
-macro_rules! two_bf16 {
-    ($x:expr, $second:expr, $w:expr, $steps:expr, $fetch:expr, $sums:expr, $sums_second:expr,
+/// Steps of one or two tiles of rows, whose words have so many parts, one behind the other; sums are given as {tile} {whose} {offset}.
+macro_rules! steps {
+    ($parts:literal, $x:expr, $second:expr, $w:expr, $words:expr, $fetch:expr, $sums:expr, $sums_second:expr,
      [$($tile:literal $rows:literal $at:literal),*], [$($line:expr),*]) => {
         asm!(
             "/* {sums_second} is there for one tile of rows, too */",
@@ -167,8 +116,8 @@ macro_rules! two_bf16 {
             "2:",
             $($line,)*
             fetch!(),
-            "add {x}, 128",
-            "add {second}, 128",
+            "add {x}, {x_tile}",
+            "add {second}, {x_tile}",
             "add {w}, {w_tile}",
             "dec {steps}",
             "jnz 2b",
@@ -176,16 +125,17 @@ macro_rules! two_bf16 {
             $(concat!("tilestored [{", $rows, "} + {steps} + ", $at, "], tmm", $tile),)*
             x = inout(reg) $x.words => _,
             x_stride = in(reg) 4 * $x.stride,
+            x_tile = const $parts * ROW_BYTES as usize,
             second = inout(reg) $second.words => _,
             w = inout(reg) $w => _,
-            w_stride = in(reg) 2 * PANEL_STEP_BYTES,
-            w_tile = const 2 * TILE * PANEL_STEP_BYTES,
-            steps = inout(reg) $steps => _,
+            w_stride = in(reg) $parts * PANEL_STEP_BYTES,
+            w_tile = const $parts * TILE * PANEL_STEP_BYTES,
+            steps = inout(reg) $words / ($parts * TILE) => _,
             sums_stride = const PANEL_STEP_BYTES,
             sums = in(reg) $sums,
             sums_second = in(reg) $sums_second,
             ahead = inout(reg) $fetch.from => _,
-            lines = in(reg) 2 * $fetch.lines,
+            lines = in(reg) $parts * $fetch.lines,
             line = out(reg) _,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
@@ -196,24 +146,39 @@ macro_rules! two_bf16 {
 
 /// Loads a tile of x.
 macro_rules! x {
-    ($rows:literal $half:ident) => {
-        concat!("tileloadd tmm6, [{", $rows, "} + {x_stride} + ", x!($half), "]")
+    ($rows:literal) => {
+        concat!("tileloadd tmm6, [{", $rows, "} + {x_stride}]")
     };
-    (upper) => {
-        "0"
-    };
-    (lower) => {
-        "64"
+    ($rows:literal lower) => {
+        concat!("tileloadd tmm6, [{", $rows, "} + {x_stride} + 64]")
     };
 }
 
-/// Loads a tile of weights, if its place is given, and adds its product with that of x to a sum.
+/// Loads a tile of weights, unless that at hand is meant, and adds its product with that of x to a sum.
 macro_rules! w {
-    ($at:literal => $sum:literal) => {
-        concat!("tileloadd tmm7, [{w} + {w_stride} + ", $at, "]\n", w!(=> $sum))
+    ($multiply:literal, $at:literal => $sum:literal) => {
+        concat!("tileloadd tmm7, [{w} + {w_stride} + ", $at, "]\n", w!($multiply, => $sum))
     };
-    (=> $sum:literal) => {
-        concat!("tdpbf16ps tmm", $sum, ", tmm6, tmm7")
+    ($multiply:literal, => $sum:literal) => {
+        concat!($multiply, " tmm", $sum, ", tmm6, tmm7")
+    };
+}
+
+/// Two tiles of rows share the tiles of weights.
+macro_rules! pair {
+    ($multiply:literal, $x:expr, $second:expr, $w:expr, $words:expr, $fetch:expr, $sums:expr, $sums_second:expr) => {
+        steps!(1, $x, $second, $w, $words, $fetch, $sums, $sums_second,
+            ["0" "sums" "0", "1" "sums" "64", "2" "sums" "128",
+             "3" "sums_second" "0", "4" "sums_second" "64", "5" "sums_second" "128"],
+            [x!("x"), w!($multiply, "0" => "0"), w!($multiply, "64" => "1"), w!($multiply, "128" => "2"),
+             x!("second"), w!($multiply, => "5"), w!($multiply, "64" => "4"), w!($multiply, "0" => "3")])
+    };
+}
+
+/// [`w`] of floats in two bf16: upper halves of weights first, then, from 192 bytes on, lower ones.
+macro_rules! half {
+    ($($at:literal)? => $sum:literal) => {
+        w!("tdpbf16ps", $($at)? => $sum)
     };
 }
 
@@ -229,23 +194,23 @@ pub(super) unsafe fn multiply_pair<const FORMAT: u8>(
     fetch: Fetch,
     [sums, sums_second]: [*mut u32; 2],
 ) {
-    let steps = words / TILE;
-    // SAFETY: the loop reads `steps` tiles of either, as the caller says are there, and writes what the caller says is writable. Fetching does no harm anywhere.
+    // SAFETY: the loop reads all tiles of either, as the caller says are there, and writes what the caller says is writable. Fetching does no harm anywhere.
     unsafe {
         if FORMAT == INT8 {
-            pair!("tdpbusd", x, second, w, steps, fetch, sums, sums_second);
+            pair!("tdpbusd", x, second, w, words, fetch, sums, sums_second);
         } else if FORMAT == BF16 {
-            pair!("tdpbf16ps", x, second, w, steps, fetch, sums, sums_second);
+            pair!("tdpbf16ps", x, second, w, words, fetch, sums, sums_second);
         } else {
-            two_bf16!(x, second, w, steps / 2, fetch, sums, sums_second,
+            // No sum is added to again before two others were: products take longer than they keep their unit busy.
+            steps!(2, x, second, w, words, fetch, sums, sums_second,
                 ["0" "sums" "0", "1" "sums" "64", "2" "sums" "128",
                  "3" "sums_second" "0", "4" "sums_second" "64", "5" "sums_second" "128"],
-                [x!("x" upper), w!("0" => "0"), w!("64" => "1"), w!("128" => "2"),
-                 x!("second" upper), w!(=> "5"), w!("64" => "4"), w!("0" => "3"),
-                 w!("320" => "5"), w!("256" => "4"), w!("192" => "3"),
-                 x!("x" upper), w!(=> "0"), w!("256" => "1"), w!("320" => "2"),
-                 x!("x" lower), w!("0" => "0"), w!("64" => "1"), w!("128" => "2"),
-                 x!("second" lower), w!(=> "5"), w!("64" => "4"), w!("0" => "3")]);
+                [x!("x"), half!("0" => "0"), half!("64" => "1"), half!("128" => "2"),
+                 x!("second"), half!(=> "5"), half!("64" => "4"), half!("0" => "3"),
+                 half!("320" => "5"), half!("256" => "4"), half!("192" => "3"),
+                 x!("x"), half!(=> "0"), half!("256" => "1"), half!("320" => "2"),
+                 x!("x" lower), half!("0" => "0"), half!("64" => "1"), half!("128" => "2"),
+                 x!("second" lower), half!(=> "5"), half!("64" => "4"), half!("0" => "3")]);
         }
     }
 }
@@ -314,11 +279,11 @@ pub(super) unsafe fn multiply<const FORMAT: u8, const N: usize>(
     // SAFETY: as in `multiply_pair`; the rest is read by tiles of its own shape.
     unsafe {
         if FORMAT == TWO_BF16 {
-            two_bf16!(x, x, w.words, steps / 2, fetch, sums, sums,
+            steps!(2, x, x, w.words, words, fetch, sums, sums,
                 ["0" "sums" "0", "1" "sums" "64", "2" "sums" "128"],
-                [x!("x" upper), w!("0" => "0"), w!("64" => "1"), w!("128" => "2"),
-                 w!("192" => "0"), w!("256" => "1"), w!("320" => "2"),
-                 x!("x" lower), w!("0" => "0"), w!("64" => "1"), w!("128" => "2")]);
+                [x!("x"), half!("0" => "0"), half!("64" => "1"), half!("128" => "2"),
+                 half!("192" => "0"), half!("256" => "1"), half!("320" => "2"),
+                 x!("x" lower), half!("0" => "0"), half!("64" => "1"), half!("128" => "2")]);
             return;
         }
         match (FORMAT == INT8, N) {
