@@ -6,7 +6,7 @@
 //!     for each run of whole sequences of up to CHUNK_TOKENS:           qkv: chunk x 3 hidden
 //!         qkv = h W + b;  q = attention(qkv), sequence by sequence
 //!         h = norm(h + q W + b)
-//!     for each tile of FEED_FORWARD_ROWS rows:                         middle: tile x intermediate
+//!     for each tile of 64 or 128 rows a thread:                        middle: tile x intermediate
 //!         middle = gelu(h W + b);  h = norm(h + middle W + b)
 //! ```
 //!
@@ -16,7 +16,7 @@
 //! for bf16 that pays, rows are floats and only weights are bf16.
 
 use plimsoll_kernel::{
-    AttentionShape, Crew, Epilogue, Format, Kernel, Packed, Rows, bf16_to_f32, encoded_words,
+    AttentionShape, Crew, Epilogue, Format, Isa, Kernel, Packed, Rows, bf16_to_f32, encoded_words,
 };
 use plimsoll_memory::{Frame, ScratchReq, ScratchTooSmall};
 
@@ -28,8 +28,6 @@ use crate::weights::{Matrix, Store};
 
 /// Tokens whose queries, keys and values exist at once, unless one sequence is longer: what stays in a second-level cache.
 const CHUNK_TOKENS: usize = 128;
-/// Rows, for each thread, whose feed-forward middle exists at once: what stays in a second-level cache beside a panel of weights.
-const FEED_FORWARD_ROWS: usize = 64;
 
 /// What a pass reads.
 pub(crate) struct Pass<'m> {
@@ -58,9 +56,9 @@ struct Pieces {
 }
 
 impl Pieces {
-    fn new(config: &Config, format: Format, shape: BatchShape, lanes: usize) -> Pieces {
+    fn new(config: &Config, kernel: Kernel, format: Format, shape: BatchShape, lanes: usize) -> Pieces {
         let chunk = shape.tokens.min(CHUNK_TOKENS.max(shape.tokens_longest));
-        let tile = shape.tokens.min(feed_forward_rows(lanes));
+        let tile = shape.tokens.min(feed_forward_rows(kernel, format, lanes));
         let (middle, tile_words) = match format {
             // Read where they are.
             Format::F32 => (tile * config.intermediate, 0),
@@ -107,14 +105,25 @@ fn attention_shape(config: &Config) -> AttentionShape {
     }
 }
 
-/// Rows of a tile of the feed-forward network.
-const fn feed_forward_rows(lanes: usize) -> usize {
-    FEED_FORWARD_ROWS * lanes
+/// Rows of a tile of the feed-forward network, whose middle exists at once: for each thread what stays in a second-level cache beside a panel of weights. Where multiplying is
+/// so fast that reading weights from the third-level one takes longer, they are read for twice as many.
+fn feed_forward_rows(kernel: Kernel, format: Format, lanes: usize) -> usize {
+    let each = match format {
+        Format::Bf16 | Format::TwoBf16 if kernel.isa() == Isa::Avx512Amx => 128,
+        _ => 64,
+    };
+    each * lanes
 }
 
 /// Bytes that [`Pass::run`] takes with rows in a format and a crew of so many lanes.
-pub(crate) fn scratch(config: &Config, format: Format, shape: BatchShape, lanes: usize) -> ScratchReq {
-    let pieces = Pieces::new(config, format, shape, lanes);
+pub(crate) fn scratch(
+    config: &Config,
+    kernel: Kernel,
+    format: Format,
+    shape: BatchShape,
+    lanes: usize,
+) -> ScratchReq {
+    let pieces = Pieces::new(config, kernel, format, shape, lanes);
     let attention = ScratchReq::of::<f32>(pieces.qkv)
         .and(ScratchReq::of::<u32>(pieces.chunk))
         .and(ScratchReq::of::<u32>(pieces.attention));
@@ -134,7 +143,7 @@ impl<'m> Pass<'m> {
         self.check(batch)?;
         let shape = batch.shape();
         self.check_scratch(shape, frame)?;
-        let pieces = Pieces::new(self.config, self.rows, shape, self.crew.lanes());
+        let pieces = Pieces::new(self.config, self.kernel, self.rows, shape, self.crew.lanes());
         let hidden = frame.take::<f32>(pieces.hidden)?;
         let frame = frame.nested();
         let mut attention = Attention {
@@ -157,7 +166,7 @@ impl<'m> Pass<'m> {
 
     /// Refuses too small a frame before anything is computed.
     fn check_scratch(&self, shape: BatchShape, frame: &Frame<'_>) -> Result<(), ScratchTooSmall> {
-        let needed_bytes = scratch(self.config, self.rows, shape, self.crew.lanes()).bytes();
+        let needed_bytes = scratch(self.config, self.kernel, self.rows, shape, self.crew.lanes()).bytes();
         let available_bytes = frame.available_bytes();
         if needed_bytes > available_bytes {
             return Err(ScratchTooSmall {
@@ -311,7 +320,8 @@ impl<'m> Pass<'m> {
             activation,
             ..
         } = *self.config;
-        let mut tiles = hidden.chunks_mut(feed_forward_rows(self.crew.lanes()) * width);
+        let tile = feed_forward_rows(self.kernel, self.rows, self.crew.lanes());
+        let mut tiles = hidden.chunks_mut(tile * width);
         while let Some(rows) = tiles.next() {
             let count = rows.len() / width;
             let x = if self.rows == Format::Bf16 {

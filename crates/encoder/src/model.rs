@@ -210,7 +210,7 @@ impl Model {
     /// As [`Model::forward_scratch`], for [`Model::forward_with`] a crew of `lanes`.
     pub fn forward_scratch_with(&self, shape: BatchShape, lanes: usize) -> ScratchReq {
         let rows = self.kernel.row_format(self.packing);
-        forward::scratch(&self.config, rows, shape, lanes)
+        forward::scratch(&self.config, self.kernel, rows, shape, lanes)
     }
 
     /// Runs the encoder. The result lies in the frame; what else was needed is free again when this returns.
