@@ -158,7 +158,7 @@ impl Profile {
 
     /// Samples from number `from` on; where to go on, and how many were lost. See [`Ring::read`].
     pub fn samples(&self, from: u64, mut each: impl FnMut(Sampled)) -> (u64, u64) {
-        self.samples.read(from, |words| {
+        self.samples.read(from, usize::MAX, |words| {
             each(Sampled {
                 why: match words[1] & 0xff {
                     0 => Sample::Cpu,

@@ -1,0 +1,216 @@
+//! Chrome's trace events as text.
+//!
+//! What each request adds is written without `core::fmt`: eight events took it two microseconds, one part in thirty of a request that is answered from the cache. What
+//! the events of a request share is written once and copied, numbers are digits and all else is literals. Events that are rare are formatted.
+
+use std::fmt::{Display, Formatter, Result as Written, Write};
+
+use axum::body::Bytes;
+use bytes::BytesMut;
+use plimsoll_engine::Nanos;
+use plimsoll_engine::trace::{Phase, Stay};
+
+/// How a request left.
+pub(super) struct Left {
+    pub(super) at: Nanos,
+    pub(super) phase: Phase,
+    pub(super) flushed_bytes: u64,
+}
+
+/// A few bytes that are written often. Copied whole, as a copy of known length is a few instructions, and cut to their length.
+struct Short<const BYTES: usize> {
+    bytes: [u8; BYTES],
+    length: usize,
+}
+
+impl<const BYTES: usize> Short<BYTES> {
+    fn of(parts: &[&[u8]]) -> Short<BYTES> {
+        let (mut bytes, mut length) = ([0; BYTES], 0);
+        for part in parts {
+            bytes[length..length + part.len()].copy_from_slice(part);
+            length += part.len();
+        }
+        Short { bytes, length }
+    }
+}
+
+/// A time in microseconds with its thousandths: at most 20 digits and a point.
+fn microseconds(Nanos(at): Nanos) -> Short<24> {
+    let thousandths = at % 1000;
+    let digit = |place: u64| b'0' + (thousandths / place % 10) as u8;
+    let fraction = [b'.', digit(100), digit(10), digit(1)];
+    Short::of(&[itoa::Buffer::new().format(at / 1000).as_bytes(), &fraction])
+}
+
+/// The same, formatted. Whole numbers are written faster than floats.
+pub(super) struct Us(pub(super) Nanos);
+
+impl Display for Us {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Written {
+        write!(f, "{}.{:03}", self.0.0 / 1000, self.0.0 % 1000)
+    }
+}
+
+/// Text that grows, and is taken away piece by piece.
+pub(super) struct Events {
+    text: BytesMut,
+    piece_bytes: usize,
+}
+
+impl Write for Events {
+    fn write_str(&mut self, text: &str) -> Written {
+        self.text.write_str(text)
+    }
+}
+
+impl Events {
+    /// Text that is usually taken in pieces of such a length.
+    pub(super) fn in_pieces(piece_bytes: usize) -> Events {
+        let text = BytesMut::with_capacity(piece_bytes);
+        Events { text, piece_bytes }
+    }
+
+    /// Takes what was written. What comes next lies in the same place, if nobody holds that any more by then: memory that was never touched would cost more than the text.
+    pub(super) fn take(&mut self) -> Bytes {
+        self.text.split().freeze()
+    }
+
+    /// Makes room for a piece.
+    pub(super) fn make_room(&mut self) {
+        self.text.reserve(self.piece_bytes);
+    }
+
+    fn put(&mut self, text: &str) {
+        self.text.extend_from_slice(text.as_bytes());
+    }
+
+    fn put_short<const BYTES: usize>(&mut self, short: &Short<BYTES>) {
+        let end = self.text.len() + short.length;
+        self.text.extend_from_slice(&short.bytes);
+        self.text.truncate(end);
+    }
+
+    fn put_number(&mut self, number: u64) {
+        self.put(itoa::Buffer::new().format(number));
+    }
+
+    /// A request that is inside or left, with its phases.
+    pub(super) fn stay(&mut self, number: u64, stay: &Stay, left: Option<&Left>) {
+        let mut request = RequestEvents::of(self, number);
+        let admitted = microseconds(stay.admitted.at);
+        request.open("b\",\"name\":\"request\",\"ts\":", &admitted);
+        request.arg(",\"args\":{\"request\":", number);
+        request.arg(",\"bytes\":", stay.admitted.bytes);
+        request.put("}}");
+        request.event("b\",\"name\":\"body\",\"ts\":", &admitted);
+        let mut end = "e\",\"name\":\"body\",\"ts\":";
+        if let Some(submitted) = stay.submitted {
+            let at = microseconds(submitted.at);
+            request.event(end, &at);
+            request.open("b\",\"name\":\"work\",\"ts\":", &at);
+            request.arg(",\"args\":{\"bytes\":", submitted.bytes);
+            request.arg(",\"inputs\":", u64::from(stay.inputs));
+            request.put("}}");
+            end = "e\",\"name\":\"work\",\"ts\":";
+        }
+        if let Some(writing) = stay.writing {
+            let at = microseconds(writing.at);
+            request.event(end, &at);
+            request.open("b\",\"name\":\"answer\",\"ts\":", &at);
+            request.arg(",\"args\":{\"bytes\":", writing.bytes);
+            request.put("}}");
+            end = "e\",\"name\":\"answer\",\"ts\":";
+        }
+        if let Some(left) = left {
+            let at = microseconds(left.at);
+            request.event(end, &at);
+            request.open("e\",\"name\":\"request\",\"ts\":", &at);
+            request.put(",\"args\":{\"from\":\"");
+            request.put(left.phase.name());
+            request.arg("\",\"flushed\":", left.flushed_bytes);
+            request.put("}}");
+        }
+    }
+
+    /// A request had sequences in a pass.
+    pub(super) fn in_pass(&mut self, at: Nanos, number: u64, pass: u64) {
+        let mut request = RequestEvents::of(self, number);
+        request.open("n\",\"name\":\"pass\",\"ts\":", &microseconds(at));
+        request.arg(",\"args\":{\"pass\":", pass);
+        request.put("}}");
+    }
+
+    /// A span that began and ended.
+    pub(super) fn span(
+        &mut self,
+        track: usize,
+        began: Nanos,
+        ended: Nanos,
+        name: &str,
+        args: impl Display,
+    ) -> Written {
+        write!(
+            self,
+            ",\n{{\"ph\":\"X\",\"pid\":1,\"tid\":{track},\"ts\":{},\"dur\":{},\"name\":\"{name}\",\"args\":{{{args}}}}}",
+            Us(began),
+            Us(Nanos(ended.since(began)))
+        )
+    }
+
+    /// Something at one moment.
+    pub(super) fn moment(&mut self, track: usize, at: Nanos, name: &str, args: impl Display) -> Written {
+        write!(
+            self,
+            ",\n{{\"ph\":\"i\",\"s\":\"t\",\"pid\":1,\"tid\":{track},\"ts\":{},\"name\":\"{name}\",\"args\":{{{args}}}}}",
+            Us(at)
+        )
+    }
+
+    /// What is counted, as of now.
+    pub(super) fn counter(&mut self, at: Nanos, name: &str, args: impl Display) -> Written {
+        write!(
+            self,
+            ",\n{{\"ph\":\"C\",\"pid\":1,\"ts\":{},\"name\":\"{name}\",\"args\":{{{args}}}}}",
+            Us(at)
+        )
+    }
+}
+
+/// Writes the events of one request: beginnings (`b`), ends (`e`) and moments (`n`).
+struct RequestEvents<'a> {
+    events: &'a mut Events,
+    head: Short<72>,
+}
+
+impl RequestEvents<'_> {
+    fn of(events: &mut Events, number: u64) -> RequestEvents<'_> {
+        let head = Short::of(&[
+            b",\n{\"pid\":1,\"cat\":\"request\",\"id\":",
+            itoa::Buffer::new().format(number).as_bytes(),
+            b",\"ph\":\"",
+        ]);
+        RequestEvents { events, head }
+    }
+
+    /// An event without arguments, of which is given what stands between `"ph":"` and its time.
+    fn event(&mut self, what: &str, at: &Short<24>) {
+        self.open(what, at);
+        self.put("}");
+    }
+
+    /// The same, for arguments and braces to follow.
+    fn open(&mut self, what: &str, at: &Short<24>) {
+        self.events.put_short(&self.head);
+        self.put(what);
+        self.events.put_short(at);
+    }
+
+    fn arg(&mut self, before: &str, number: u64) {
+        self.put(before);
+        self.events.put_number(number);
+    }
+
+    fn put(&mut self, text: &str) {
+        self.events.put(text);
+    }
+}
