@@ -19,7 +19,7 @@ use crate::governor::Governed;
 use crate::request::Tasks;
 
 /// Steps of requests that are kept: a tenth of a second of small requests, several times over.
-const STEPS: usize = 4096;
+pub const STEPS: usize = 4096;
 /// Deeds of the governor that are kept: hours of quiet, minutes of trouble.
 const DEEDS: usize = 512;
 /// Words of a step in the ring.

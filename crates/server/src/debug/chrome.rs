@@ -80,10 +80,12 @@ impl Events {
         self.text.reserve(self.piece_bytes);
     }
 
+    #[inline(always)]
     fn put(&mut self, text: &str) {
         self.text.extend_from_slice(text.as_bytes());
     }
 
+    #[inline(always)]
     fn put_short<const BYTES: usize>(&mut self, short: &Short<BYTES>) {
         let end = self.text.len() + short.length;
         self.text.extend_from_slice(&short.bytes);
@@ -193,23 +195,27 @@ impl RequestEvents<'_> {
     }
 
     /// An event without arguments, of which is given what stands between `"ph":"` and its time.
+    #[inline(always)]
     fn event(&mut self, what: &str, at: &Short<24>) {
         self.open(what, at);
         self.put("}");
     }
 
-    /// The same, for arguments and braces to follow.
+    /// The same, for arguments and braces to follow. Inlined, as all that take literals: a copy of known length is a few instructions.
+    #[inline(always)]
     fn open(&mut self, what: &str, at: &Short<24>) {
         self.events.put_short(&self.head);
         self.put(what);
         self.events.put_short(at);
     }
 
+    #[inline(always)]
     fn arg(&mut self, before: &str, number: u64) {
         self.put(before);
         self.events.put_number(number);
     }
 
+    #[inline(always)]
     fn put(&mut self, text: &str) {
         self.events.put(text);
     }

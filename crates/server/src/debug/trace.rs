@@ -1,7 +1,7 @@
 //! `/debug/trace`: what happens, as Chrome's trace events, which Perfetto opens.
 //!
 //! Requests are asynchronous spans with their phases inside; each worker has a track of text stages and passes; the governor one of reclaim cycles; the door one of
-//! refusals. Counters of memory and of pools are read ten times a second. What the governor did before is told first, as far back as it is known. A request is told as it
+//! refusals. Counters of memory and of pools are read four times a second. What the governor did before is told first, as far back as it is known. A request is told as it
 //! leaves, from its beginning on, which may lie before the trace; who is still inside at the end has beginnings without ends. Times are microseconds of the engine's clock.
 
 use std::fmt::{Error, Result as Written, Write};
@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, Uri, header};
 use plimsoll_engine::Nanos;
-use plimsoll_engine::trace::{Deed, Inside, REFUSALS, Step, Told};
+use plimsoll_engine::trace::{Deed, Inside, REFUSALS, STEPS, Step, Told};
 use plimsoll_memory::{alloc, process};
 use tokio::sync::mpsc::Sender;
 use tokio::task::yield_now;
@@ -25,12 +25,14 @@ use super::stream::stream;
 use super::{Problem, seconds};
 use crate::app::App;
 
-/// Between two readings of counters.
-const READING: Duration = Duration::from_millis(100);
+/// Between two readings of counters and steps: whoever wakes takes time from those who work.
+const READING: Duration = Duration::from_millis(250);
+/// Where steps come so fast that half of their ring would be filled by then, it is so much less, but no less than this.
+const READING_LEAST: Duration = Duration::from_millis(10);
 /// A step is told a moment after it is taken: so long after a list of requests, all that were taken before it are told.
 const TOLD: Duration = Duration::from_millis(10);
 /// Steps that are written at once, and what they take: the longest has eight events of a hundred bytes.
-const PIECE_STEPS: usize = 64;
+const PIECE_STEPS: usize = 256;
 const PIECE_BYTES: usize = PIECE_STEPS * 1024;
 /// Tracks: workers come after these.
 const DOOR: usize = 1;
@@ -49,12 +51,14 @@ pub(super) async fn trace(State(app): State<Arc<App>>, uri: Uri) -> Result<Respo
 
 async fn write(app: Arc<App>, time: Duration, sender: Sender<Bytes>) {
     let (began, mut trace) = (Instant::now(), Trace::new(&app));
-    let mut reading = began;
+    let (mut reading, mut pause) = (began, READING);
     while reading < began + time {
+        let from = trace.next_step;
         if trace.fetch(&sender).await.is_err() {
             return;
         }
-        reading = (reading + READING).min(began + time);
+        pause = pause_after(pause, trace.next_step - from);
+        reading = (reading + pause).min(began + time);
         sleep_until(reading).await;
     }
     // Whoever left since the list was made is told whole, and not once more.
@@ -64,6 +68,12 @@ async fn write(app: Arc<App>, time: Duration, sender: Sender<Bytes>) {
         // Who has gone needs no end.
         let _sent = trace.send(&sender).await;
     }
+}
+
+/// How long to wait after so many steps came in a pause.
+fn pause_after(pause: Duration, steps: u64) -> Duration {
+    let most = pause.mul_f64(STEPS as f64 / 2.0 / steps.max(1) as f64);
+    most.clamp(READING_LEAST, READING)
 }
 
 struct Trace<'a> {
@@ -248,12 +258,9 @@ fn write_deed(events: &mut Events, at: Nanos, deed: &Deed) -> Written {
             let ended = cycle.began.after(Nanos(cycle.took_ns));
             events.span(GOVERNOR, cycle.began, ended, "reclaim", args)
         }
-        Deed::Returned(requests) => events.moment(
-            GOVERNOR,
-            at,
-            "returned",
-            format_args!("\"requests\":{requests}"),
-        ),
+        Deed::Returned(requests) => {
+            events.moment(GOVERNOR, at, "returned", format_args!("\"requests\":{requests}"))
+        }
         Deed::Evicted {
             for_room,
             to_shrink,
@@ -272,11 +279,7 @@ fn write_counters(events: &mut Events, app: &App) -> Written {
     let limit = ledger.limit_bytes();
     let ledger = format!("\"requests\":{requests},\"cached vectors\":{cached},\"limit\":{limit}");
     events.counter(now, "ledger", ledger)?;
-    events.counter(
-        now,
-        "level",
-        format_args!("\"level\":{}", engine.level() as u8),
-    )?;
+    events.counter(now, "level", format_args!("\"level\":{}", engine.level() as u8))?;
     let pools = engine.pool_stats();
     let leased = pools
         .iter()
@@ -318,7 +321,11 @@ mod tests {
 
     #[test]
     fn a_request_that_left_has_an_end_for_each_beginning_and_one_that_is_inside_has_none_for_some() {
-        let stays = [(None, None), (Some(moment(2000)), None), (Some(moment(2000)), Some(moment(3000)))];
+        let stays = [
+            (None, None),
+            (Some(moment(2000)), None),
+            (Some(moment(2000)), Some(moment(3000))),
+        ];
         for (submitted, writing) in stays {
             let stay = Stay {
                 admitted: moment(1000),
@@ -347,6 +354,16 @@ mod tests {
                 assert!(open.iter().all(|name| phases.contains(&name.as_str().unwrap())));
             }
         }
+    }
+
+    #[test]
+    fn the_pause_follows_the_rate() {
+        let half = STEPS as u64 / 2;
+        assert_eq!(pause_after(READING, 0), READING);
+        assert_eq!(pause_after(READING, half), READING);
+        assert_eq!(pause_after(READING, 2 * half), READING / 2);
+        assert_eq!(pause_after(READING / 2, half / 4), READING);
+        assert_eq!(pause_after(READING, 1 << 40), READING_LEAST);
     }
 
     #[test]
@@ -396,7 +413,10 @@ mod tests {
         let events = read(events);
         let spans = events.iter().filter(|event| event["ph"] == "X").count();
         assert_eq!((events.len(), spans), (14, 4));
-        assert_eq!((&events[1]["ts"], &events[8]["ts"]), (&1.5.into(), &1234.005.into()));
+        assert_eq!(
+            (&events[1]["ts"], &events[8]["ts"]),
+            (&1.5.into(), &1234.005.into())
+        );
     }
 
     #[test]
