@@ -10,6 +10,8 @@ use bytes::BytesMut;
 use plimsoll_engine::Nanos;
 use plimsoll_engine::trace::{Phase, Stay};
 
+use super::digits::{self, EIGHT_DIGITS};
+
 /// How a request left.
 pub(super) struct Left {
     pub(super) at: Nanos,
@@ -35,11 +37,49 @@ impl<const BYTES: usize> Short<BYTES> {
 }
 
 /// A time in microseconds with its thousandths: at most 20 digits and a point.
-fn microseconds(Nanos(at): Nanos) -> Short<24> {
-    let thousandths = at % 1000;
-    let digit = |place: u64| b'0' + (thousandths / place % 10) as u8;
-    let fraction = [b'.', digit(100), digit(10), digit(1)];
-    Short::of(&[itoa::Buffer::new().format(at / 1000).as_bytes(), &fraction])
+type Time = Short<24>;
+
+/// Tells times as text.
+#[derive(Default)]
+struct Times {
+    /// What comes before the last eight digits of whole microseconds, a number that changes every hundred seconds, and its digits.
+    above: u64,
+    text: [u8; 12],
+    length: usize,
+}
+
+impl Times {
+    fn microseconds(&mut self, Nanos(at): Nanos) -> Time {
+        let (whole, [.., a, b, c]) = (at / 1000, digits::eight(at % 1000));
+        let (above, below) = (whole / EIGHT_DIGITS, whole % EIGHT_DIGITS);
+        let (last, last_length) = match above {
+            0 => digits::short(below),
+            _ => (digits::eight(below), 8),
+        };
+        if above != self.above {
+            *self = Times::of(above);
+        }
+        let (mut bytes, length) = ([0; 24], self.length + last_length);
+        bytes[..12].copy_from_slice(&self.text);
+        bytes[self.length..][..8].copy_from_slice(&last);
+        bytes[length..][..4].copy_from_slice(&[b'.', a, b, c]);
+        Short {
+            bytes,
+            length: length + 4,
+        }
+    }
+
+    fn of(above: u64) -> Times {
+        let Short { bytes, length } = Short::<12>::of(&[itoa::Buffer::new().format(above).as_bytes()]);
+        match above {
+            0 => Times::default(),
+            _ => Times {
+                above,
+                text: bytes,
+                length,
+            },
+        }
+    }
 }
 
 /// The same, formatted. Whole numbers are written faster than floats.
@@ -54,6 +94,7 @@ impl Display for Us {
 /// Text that grows, and is taken away piece by piece.
 pub(super) struct Events {
     text: BytesMut,
+    times: Times,
     piece_bytes: usize,
 }
 
@@ -67,7 +108,11 @@ impl Events {
     /// Text that is usually taken in pieces of such a length.
     pub(super) fn in_pieces(piece_bytes: usize) -> Events {
         let text = BytesMut::with_capacity(piece_bytes);
-        Events { text, piece_bytes }
+        Events {
+            text,
+            times: Times::default(),
+            piece_bytes,
+        }
     }
 
     /// Takes what was written. What comes next lies in the same place, if nobody holds that any more by then: memory that was never touched would cost more than the text.
@@ -93,13 +138,17 @@ impl Events {
     }
 
     fn put_number(&mut self, number: u64) {
-        self.put(itoa::Buffer::new().format(number));
+        if number >= EIGHT_DIGITS {
+            return self.put(itoa::Buffer::new().format(number));
+        }
+        let (bytes, length) = digits::short(number);
+        self.put_short(&Short { bytes, length });
     }
 
     /// A request that is inside or left, with its phases.
     pub(super) fn stay(&mut self, number: u64, stay: &Stay, left: Option<&Left>) {
         let mut request = RequestEvents::of(self, number);
-        let admitted = microseconds(stay.admitted.at);
+        let admitted = request.time(stay.admitted.at);
         request.open("b\",\"name\":\"request\",\"ts\":", &admitted);
         request.arg(",\"args\":{\"request\":", number);
         request.arg(",\"bytes\":", stay.admitted.bytes);
@@ -107,7 +156,7 @@ impl Events {
         request.event("b\",\"name\":\"body\",\"ts\":", &admitted);
         let mut end = "e\",\"name\":\"body\",\"ts\":";
         if let Some(submitted) = stay.submitted {
-            let at = microseconds(submitted.at);
+            let at = request.time(submitted.at);
             request.event(end, &at);
             request.open("b\",\"name\":\"work\",\"ts\":", &at);
             request.arg(",\"args\":{\"bytes\":", submitted.bytes);
@@ -116,7 +165,7 @@ impl Events {
             end = "e\",\"name\":\"work\",\"ts\":";
         }
         if let Some(writing) = stay.writing {
-            let at = microseconds(writing.at);
+            let at = request.time(writing.at);
             request.event(end, &at);
             request.open("b\",\"name\":\"answer\",\"ts\":", &at);
             request.arg(",\"args\":{\"bytes\":", writing.bytes);
@@ -124,7 +173,7 @@ impl Events {
             end = "e\",\"name\":\"answer\",\"ts\":";
         }
         if let Some(left) = left {
-            let at = microseconds(left.at);
+            let at = request.time(left.at);
             request.event(end, &at);
             request.open("e\",\"name\":\"request\",\"ts\":", &at);
             request.put(",\"args\":{\"from\":\"");
@@ -136,8 +185,9 @@ impl Events {
 
     /// A request had sequences in a pass.
     pub(super) fn in_pass(&mut self, at: Nanos, number: u64, pass: u64) {
+        let time = self.times.microseconds(at);
         let mut request = RequestEvents::of(self, number);
-        request.open("n\",\"name\":\"pass\",\"ts\":", &microseconds(at));
+        request.open("n\",\"name\":\"pass\",\"ts\":", &time);
         request.arg(",\"args\":{\"pass\":", pass);
         request.put("}}");
     }
@@ -194,16 +244,20 @@ impl RequestEvents<'_> {
         RequestEvents { events, head }
     }
 
+    fn time(&mut self, at: Nanos) -> Time {
+        self.events.times.microseconds(at)
+    }
+
     /// An event without arguments, of which is given what stands between `"ph":"` and its time.
     #[inline(always)]
-    fn event(&mut self, what: &str, at: &Short<24>) {
+    fn event(&mut self, what: &str, at: &Time) {
         self.open(what, at);
         self.put("}");
     }
 
     /// The same, for arguments and braces to follow. Inlined, as all that take literals: a copy of known length is a few instructions.
     #[inline(always)]
-    fn open(&mut self, what: &str, at: &Short<24>) {
+    fn open(&mut self, what: &str, at: &Time) {
         self.events.put_short(&self.head);
         self.put(what);
         self.events.put_short(at);
@@ -218,5 +272,32 @@ impl RequestEvents<'_> {
     #[inline(always)]
     fn put(&mut self, text: &str) {
         self.events.put(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_they_are_formatted() {
+        let mut times = Times::default();
+        let hundred_seconds = 100_000_000_000;
+        let some = [
+            0,
+            1,
+            999,
+            1000,
+            1500,
+            99_999_999_999,
+            100_000_000_000,
+            123_456_789_012,
+            u64::MAX,
+        ];
+        let around = (1..500).flat_map(|n| [n * hundred_seconds - 1, n * hundred_seconds, n * 7_919_000_013]);
+        for at in some.into_iter().chain(around).map(Nanos) {
+            let time = times.microseconds(at);
+            assert_eq!(time.bytes[..time.length], *Us(at).to_string().as_bytes());
+        }
     }
 }

@@ -15,6 +15,7 @@
 //! that it may take is in the bill ([`lines`]): samples and events lie in tables of fixed size, connections are few, what is read is written piece by piece or bounded.
 
 mod chrome;
+mod digits;
 mod names;
 mod pprof;
 mod profiles;
