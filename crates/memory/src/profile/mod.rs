@@ -10,7 +10,8 @@
 //! - an allocation where there must be none (a sealed thread, the pipeline) leaves its stack;
 //! - while [`CpuSampling`] lives, CPU time is sampled, and any thread can be [asked](ask) where it stands.
 //!
-//! A stack is raw addresses; the names are found by who reads them. Sampling itself allocates nothing and takes no lock.
+//! A stack is raw addresses; the names are found by who reads them. It is walked by what is remembered of the sizes of frames (`frames`), and by the unwinder where nothing
+//! is. Sampling itself allocates nothing and takes no lock.
 
 mod ages;
 mod births;
