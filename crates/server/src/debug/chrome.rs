@@ -1,6 +1,6 @@
 //! Chrome's trace events as text.
 //!
-//! What each request adds is written without `core::fmt`: eight events took it two microseconds, one part in thirty of a request that is answered from the cache. What
+//! What each request adds is written without `core::fmt`: its eight events took two microseconds, one part in thirty of what a request takes that is answered from the cache. What
 //! the events of a request share is written once and copied, numbers are digits and all else is literals. Events that are rare are formatted.
 
 use std::fmt::{Display, Formatter, Result as Written, Write};
@@ -8,9 +8,12 @@ use std::fmt::{Display, Formatter, Result as Written, Write};
 use axum::body::Bytes;
 use bytes::BytesMut;
 use plimsoll_engine::Nanos;
-use plimsoll_engine::trace::{Phase, Stay};
+use plimsoll_engine::trace::{Moment, Phase, Stay};
 
 use super::digits::{self, EIGHT_DIGITS};
+
+/// A phase that was shorter is not drawn: nobody sees it, and a request from the cache, whose body is there at once and whose work is a look-up, is half as much text.
+const SHORTEST_NS: u64 = 10_000;
 
 /// How a request left.
 pub(super) struct Left {
@@ -152,29 +155,28 @@ impl Events {
         request.open("b\",\"name\":\"request\",\"ts\":", &admitted);
         request.arg(",\"args\":{\"request\":", number);
         request.arg(",\"bytes\":", stay.admitted.bytes);
+        request.arg(",\"inputs\":", u64::from(stay.inputs));
         request.put("}}");
-        request.event("b\",\"name\":\"body\",\"ts\":", &admitted);
-        let mut end = "e\",\"name\":\"body\",\"ts\":";
+        let (submitted, writing, left_at) = (
+            stay.submitted.map(|moment| moment.at),
+            stay.writing.map(|moment| moment.at),
+            left.map(|left| left.at),
+        );
+        let body = ["b\",\"name\":\"body\",\"ts\":", "e\",\"name\":\"body\",\"ts\":"];
+        request.phase(body, stay.admitted, submitted.or(left_at));
         if let Some(submitted) = stay.submitted {
-            let at = request.time(submitted.at);
-            request.event(end, &at);
-            request.open("b\",\"name\":\"work\",\"ts\":", &at);
-            request.arg(",\"args\":{\"bytes\":", submitted.bytes);
-            request.arg(",\"inputs\":", u64::from(stay.inputs));
-            request.put("}}");
-            end = "e\",\"name\":\"work\",\"ts\":";
+            let work = ["b\",\"name\":\"work\",\"ts\":", "e\",\"name\":\"work\",\"ts\":"];
+            request.phase(work, submitted, writing.or(left_at));
         }
         if let Some(writing) = stay.writing {
-            let at = request.time(writing.at);
-            request.event(end, &at);
-            request.open("b\",\"name\":\"answer\",\"ts\":", &at);
-            request.arg(",\"args\":{\"bytes\":", writing.bytes);
-            request.put("}}");
-            end = "e\",\"name\":\"answer\",\"ts\":";
+            let answer = [
+                "b\",\"name\":\"answer\",\"ts\":",
+                "e\",\"name\":\"answer\",\"ts\":",
+            ];
+            request.phase(answer, writing, left_at);
         }
         if let Some(left) = left {
             let at = request.time(left.at);
-            request.event(end, &at);
             request.open("e\",\"name\":\"request\",\"ts\":", &at);
             request.put(",\"args\":{\"from\":\"");
             request.put(left.phase.name());
@@ -248,14 +250,24 @@ impl RequestEvents<'_> {
         self.events.times.microseconds(at)
     }
 
-    /// An event without arguments, of which is given what stands between `"ph":"` and its time.
+    /// A phase: its beginning and, where it is over, its end.
     #[inline(always)]
-    fn event(&mut self, what: &str, at: &Time) {
-        self.open(what, at);
-        self.put("}");
+    fn phase(&mut self, [begins, ends]: [&str; 2], began: Moment, ended: Option<Nanos>) {
+        if ended.is_some_and(|ended| ended.since(began.at) < SHORTEST_NS) {
+            return;
+        }
+        let at = self.time(began.at);
+        self.open(begins, &at);
+        self.arg(",\"args\":{\"bytes\":", began.bytes);
+        self.put("}}");
+        if let Some(ended) = ended {
+            let at = self.time(ended);
+            self.open(ends, &at);
+            self.put("}");
+        }
     }
 
-    /// The same, for arguments and braces to follow. Inlined, as all that take literals: a copy of known length is a few instructions.
+    /// An event up to its time, of which is given what stands between `"ph":"` and that. Inlined, as all that take literals: a copy of known length is a few instructions.
     #[inline(always)]
     fn open(&mut self, what: &str, at: &Time) {
         self.events.put_short(&self.head);

@@ -2,7 +2,7 @@
 //!
 //! Requests are asynchronous spans with their phases inside; each worker has a track of text stages and passes; the governor one of reclaim cycles; the door one of
 //! refusals. Counters of memory and of pools are read four times a second. What the governor did before is told first, as far back as it is known. A request is told as it
-//! leaves, from its beginning on, which may lie before the trace; who is still inside at the end has beginnings without ends. Times are microseconds of the engine's clock.
+//! leaves, from its beginning on, which may lie before the trace; who is still inside at the end has beginnings without ends. Phases shorter than 10 us are not drawn. Times are microseconds of the engine's clock.
 
 use std::fmt::{Error, Result as Written, Write};
 use std::sync::Arc;
@@ -323,18 +323,18 @@ mod tests {
     fn a_request_that_left_has_an_end_for_each_beginning_and_one_that_is_inside_has_none_for_some() {
         let stays = [
             (None, None),
-            (Some(moment(2000)), None),
-            (Some(moment(2000)), Some(moment(3000))),
+            (Some(moment(20_000)), None),
+            (Some(moment(20_000)), Some(moment(30_000))),
         ];
         for (submitted, writing) in stays {
             let stay = Stay {
-                admitted: moment(1000),
+                admitted: moment(10_000),
                 submitted,
                 writing,
                 inputs: 1,
             };
             let left = Left {
-                at: Nanos(4000),
+                at: Nanos(40_000),
                 phase: Phase::Answer,
                 flushed_bytes: 3,
             };
@@ -412,7 +412,7 @@ mod tests {
         }
         let events = read(events);
         let spans = events.iter().filter(|event| event["ph"] == "X").count();
-        assert_eq!((events.len(), spans), (14, 4));
+        assert_eq!((events.len(), spans), (12, 4));
         assert_eq!(
             (&events[1]["ts"], &events[8]["ts"]),
             (&1.5.into(), &1234.005.into())
