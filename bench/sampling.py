@@ -9,7 +9,7 @@ turn begins before its recordings and ends after them, so it pays for their maki
 of their own.
 
 Where a process lies in memory alone makes one up to a twentieth faster than the next, far more than what is looked for. So "recording" and "listening" are turns of one
-process, and their ratio is taken within a round. "off" can only be another process: that ratio is a mean over launches, whose standard error says how far it is known. What
+process, and their ratio is taken within a round. "off" can only be another process: that ratio is known as well as launches are many. Standard errors say how well. What
 the thread that answers a diagnosis takes is told apart: nothing else of the process is in it, so it is known to hundredths of a microsecond.
 """
 
@@ -108,11 +108,20 @@ def launch(options, bodies, rng):
     return turns
 
 
+def typical(values):
+    """Median with its standard error, from the quartiles: a turn in which something else had the machine must not decide."""
+    if len(values) < 4:
+        return f"{statistics.median(values):.4f}"
+    low, _, high = statistics.quantiles(values)
+    return f"{statistics.median(values):.4f} ± {0.93 * (high - low) / math.sqrt(len(values)):.4f}"
+
+
 def ratio(launches, case, of, which):
-    """Mean over launches of the rounds' median ratio, with its standard error."""
-    medians = [statistics.median(a[which] / b[which] for a, b in zip(turns[case], turns[of])) for turns in launches]
-    error = statistics.stdev(medians) / math.sqrt(len(medians)) if len(medians) > 1 else math.nan
-    return f"{statistics.mean(medians):.4f} ± {error:.4f}"
+    """Within rounds: of one process, all of them count; between two, only launches are independent of each other."""
+    ratios = [[a[which] / b[which] for a, b in zip(turns[case], turns[of])] for turns in launches]
+    if of == "off":
+        return typical([statistics.median(rounds) for rounds in ratios])
+    return typical([value for rounds in ratios for value in rounds])
 
 
 def main():
@@ -131,7 +140,9 @@ def main():
     print("|---|---|---|---|---|---|---|")
     for case in CASES:
         cells = [statistics.median(turn[which] for turns in launches for turn in turns[case]) for which in range(3)]
-        ratios = [ratio(launches, case, of, which) for of, which in (("listening", 0), ("off", 0), ("listening", 2))]
+        ratios = ["1" if case == of else ratio(launches, case, of, which) for of, which in (("listening", 0), ("off", 0), ("listening", 2))]
+        if case == "off":
+            ratios[0] = ratios[2] = ""
         print(f"| {case} | {cells[0]:.1f} | {cells[1]:.2f} | {ratios[0]} | {ratios[1]} | {cells[2]:.0f} | {ratios[2]} |")
 
 

@@ -2,7 +2,8 @@
 //!
 //! Requests are asynchronous spans with their phases inside; each worker has a track of text stages and passes; the governor one of reclaim cycles; the door one of
 //! refusals. Counters of memory and of pools are read four times a second. What the governor did before is told first, as far back as it is known. A request is told as it
-//! leaves, from its beginning on, which may lie before the trace; who is still inside at the end has beginnings without ends. Phases shorter than 10 us are not drawn. Times are microseconds of the engine's clock.
+//! leaves, from its beginning on, which may lie before the trace; who is still inside at the end has beginnings without ends. Phases shorter than 10 us are not drawn. Times are
+//! microseconds of the engine's clock.
 
 use std::fmt::{Error, Result as Written, Write};
 use std::sync::Arc;
