@@ -24,7 +24,7 @@ pub(super) fn short(number: u64) -> ([u8; 8], usize) {
 /// is a multiplication whose rounding is exact for numbers so small.
 fn digits(number: u64) -> u64 {
     debug_assert!(number < EIGHT_DIGITS);
-    let fours = number / 10_000 | (number % 10_000) << 32;
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
     let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
     let twos = hundreds | (fours - 100 * hundreds) << 16;
     let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
