@@ -16,7 +16,7 @@ use crate::inputs::{Input, Kind};
 use crate::need::CHUNKS;
 use crate::request::Tasks;
 use crate::ticket::Place;
-use crate::trace::Step;
+use crate::trace::Moment;
 use crate::work::Work;
 
 /// A finished job. Owns all its slots until it is dropped, which is when the last of it was written.
@@ -106,13 +106,11 @@ impl Answer {
         let mut cell = engine.berths().lock(place.id);
         cell.writing = true;
         cell.chunks = chunks;
-        cell.owner.held_bytes = work.held.bytes() + CHUNKS * chunk_bytes;
-        cell.owner.writing = Some(engine.now());
-        let owner = cell.owner;
-        drop(cell);
-        engine.tell(owner.number, |_| Step::Writing {
-            bytes: owner.held_bytes as u64,
+        cell.owner.stay.writing = Some(Moment {
+            at: engine.now(),
+            bytes: (work.held.bytes() + CHUNKS * chunk_bytes) as u64,
         });
+        drop(cell);
         Answer {
             work: Some(work),
             place,

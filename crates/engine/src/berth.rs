@@ -10,12 +10,11 @@ use std::task::Waker;
 
 use plimsoll_memory::Lease;
 
-use crate::clock::Nanos;
 use crate::error::JobError;
 use crate::gate::Held;
 use crate::need::CHUNKS;
 use crate::request::Tasks;
-use crate::trace::{Inside, Phase};
+use crate::trace::{Inside, Phase, Stay};
 use crate::work::Work;
 
 /// A chunk that lies ready, with its part of the debit.
@@ -53,11 +52,7 @@ pub(crate) struct Cell {
 pub(crate) struct Owner {
     /// Its number; 0 in an empty place.
     pub(crate) number: u64,
-    pub(crate) admitted: Nanos,
-    /// When its answer began to be written.
-    pub(crate) writing: Option<Nanos>,
-    /// What it held when it came to the stage where it stands.
-    pub(crate) held_bytes: usize,
+    pub(crate) stay: Stay,
     /// Bytes of its answer that the connection has taken.
     pub(crate) flushed_bytes: u64,
     pub(crate) tasks: Tasks,
@@ -75,9 +70,7 @@ impl Cell {
                 () if self.busy > 0 => Phase::Work,
                 () => Phase::Line,
             },
-            admitted: owner.admitted,
-            writing: owner.writing,
-            held_bytes: owner.held_bytes,
+            stay: owner.stay,
             flushed_bytes: owner.flushed_bytes,
             tasks: owner.tasks,
         })

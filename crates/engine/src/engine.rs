@@ -479,6 +479,7 @@ impl Engine {
             self.tell(inside.number, |_| Step::Left {
                 phase: inside.phase,
                 flushed_bytes: inside.flushed_bytes,
+                stay: inside.stay,
             });
         }
     }

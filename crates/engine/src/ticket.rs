@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use plimsoll_memory::Lease;
 
 use crate::answer::Answer;
-use crate::berth::Owner;
 use crate::clock::Nanos;
 use crate::engine::Engine;
 use crate::error::{BodyTooLong, JobError, Refusal};
@@ -19,7 +18,7 @@ use crate::need::Known;
 use crate::pools::lease;
 use crate::request::{Ask, JobOptions};
 use crate::text_stage;
-use crate::trace::Step;
+use crate::trace::Moment;
 
 /// Waits for its turn at the door. Resolves to a [`Ticket`] or a [`Refusal`].
 ///
@@ -167,15 +166,14 @@ impl Ticket {
         let place = Place::new(Arc::clone(&engine), grant.berth);
         let held_bytes = grant.held.bytes();
         // Before anything is leased: a lease is never older than the request that a diagnosis finds for it.
-        let owner = Owner {
-            number: engine.number_request(),
-            admitted: engine.now(),
-            held_bytes,
-            ..Owner::default()
+        let admitted = Moment {
+            at: engine.now(),
+            bytes: held_bytes as u64,
         };
         let mut cell = engine.berths().lock(place.id);
         cell.receiving_bytes = held_bytes;
-        cell.owner = owner;
+        cell.owner.number = engine.number_request();
+        cell.owner.stay.admitted = admitted;
         drop(cell);
         let pools = engine.pools();
         let reserved = "these bytes were debited";
@@ -187,9 +185,6 @@ impl Ticket {
             ids_used: 0,
             held: grant.held,
         };
-        engine.tell(owner.number, |_| Step::Admitted {
-            bytes: held_bytes as u64,
-        });
         Ticket {
             slots: Some(slots),
             known,
@@ -286,10 +281,12 @@ impl Ticket {
         let mut cell = engine.berths().lock(self.place.id);
         cell.receiving_bytes = 0;
         cell.waker = None;
-        cell.owner.held_bytes = work.held.bytes();
         cell.owner.tasks = work.options.tasks;
-        let owner = cell.owner;
-        let inputs = work.inputs.len() as u32;
+        cell.owner.stay.inputs = work.inputs.len() as u32;
+        cell.owner.stay.submitted = Some(Moment {
+            at: work.times.submitted,
+            bytes: work.held.bytes() as u64,
+        });
         cell.work = Some(work);
         let outcome = cell.returned.take().map(Err).or(known);
         let waits = outcome.is_none();
@@ -297,10 +294,6 @@ impl Ticket {
             cell.finish(outcome);
         }
         drop(cell);
-        engine.tell(owner.number, |_| Step::Submitted {
-            bytes: owner.held_bytes as u64,
-            inputs,
-        });
         if waits {
             engine.queue().push_text(self.place.id, slots.body_bytes);
         }

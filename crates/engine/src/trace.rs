@@ -1,7 +1,8 @@
 //! What happened lately, for whoever asks: the steps of requests in a ring, the governor's deeds in a list, what each worker does now.
 //!
 //! Kept only where [`EngineConfig::trace`](crate::EngineConfig::trace) says so; its bytes are then a line of the bill. A step costs one reading of the clock and one record
-//! in the ring, told in one call a stage. All times are the engine's clock's, so that one axis holds it all.
+//! in the ring. What a request did from the door on is told once, as it leaves: a request that is answered from the cache takes tens of microseconds, and a record for
+//! each of its phases would be felt. Until then it is seen where it stands ([`Engine::inside`]). All times are the engine's clock's, so that one axis holds it all.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -18,33 +19,21 @@ use crate::governor::Governed;
 use crate::request::Tasks;
 
 /// Steps of requests that are kept: a tenth of a second of small requests, several times over.
-const STEPS: usize = 8192;
+pub const STEPS: usize = 4096;
 /// Deeds of the governor that are kept: hours of quiet, minutes of trouble.
 const DEEDS: usize = 512;
 /// Words of a step in the ring.
-const WORDS: usize = 5;
+const WORDS: usize = 10;
 
 /// What happened to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It was let in, and its worst case debited.
-    Admitted {
-        /// What was debited.
-        bytes: u64,
-    },
     /// It was not let in. Such a request has the number 0.
     Refused {
         /// An index into [`REFUSALS`].
         why: u8,
         /// What it would have needed.
         bytes: u64,
-    },
-    /// Its body is read; it waits for a worker.
-    Submitted {
-        /// What is still debited.
-        bytes: u64,
-        /// Its texts.
-        inputs: u32,
     },
     /// A worker read its text.
     Text {
@@ -73,18 +62,37 @@ pub enum Step {
         /// The pass's number.
         pass: u64,
     },
-    /// Its answer begins to be written.
-    Writing {
-        /// What is still debited.
-        bytes: u64,
-    },
     /// It gave its place up, and all it held.
     Left {
         /// Where it stood.
         phase: Phase,
         /// Bytes of its answer that the client's connection had taken.
         flushed_bytes: u64,
+        /// What it did before.
+        stay: Stay,
     },
+}
+
+/// When a request came to a phase, and what was debited for it then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// When.
+    pub at: Nanos,
+    /// The debit.
+    pub bytes: u64,
+}
+
+/// A request's way through the house.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stay {
+    /// It was let in, and its worst case debited.
+    pub admitted: Moment,
+    /// Its body was read; it waited for a worker from then on, or was answered at once.
+    pub submitted: Option<Moment>,
+    /// Its answer began to be written.
+    pub writing: Option<Moment>,
+    /// Its texts.
+    pub inputs: u32,
 }
 
 /// Where a request stands.
@@ -156,15 +164,14 @@ pub struct Told {
 impl Told {
     fn words(&self) -> [u64; WORDS] {
         let pair = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-        let (code, a, b, c) = match self.step {
-            Step::Admitted { bytes } => (0, bytes, 0, 0),
-            Step::Refused { why, bytes } => (1, bytes, u64::from(why), 0),
-            Step::Submitted { bytes, inputs } => (2, bytes, u64::from(inputs), 0),
+        let mut words = [0; WORDS];
+        let (code, rest) = match self.step {
+            Step::Refused { why, bytes } => (0, [bytes, u64::from(why), 0]),
             Step::Text {
                 worker,
                 began,
                 tokens,
-            } => (3, began.0, pair(worker, tokens), 0),
+            } => (1, [began.0, pair(worker, tokens), 0]),
             Step::Pass {
                 worker,
                 began,
@@ -172,48 +179,61 @@ impl Told {
                 sequences,
                 tokens,
             } => (
-                4 | u64::from(worker) << 8,
-                began.0,
-                pair(sequences, tokens),
-                heads_began.0,
+                2 | u64::from(worker) << 8,
+                [began.0, pair(sequences, tokens), heads_began.0],
             ),
-            Step::InPass { pass } => (5, pass, 0, 0),
-            Step::Writing { bytes } => (6, bytes, 0, 0),
-            Step::Left { phase, flushed_bytes } => (7, flushed_bytes, phase as u64, 0),
+            Step::InPass { pass } => (3, [pass, 0, 0]),
+            Step::Left {
+                phase,
+                flushed_bytes,
+                stay,
+            } => {
+                words[5] = stay.admitted.bytes;
+                [words[6], words[7]] = moment_words(stay.submitted);
+                [words[8], words[9]] = moment_words(stay.writing);
+                let head = pair(phase as u32, stay.inputs);
+                (4, [flushed_bytes, head, stay.admitted.at.0])
+            }
         };
         // A worker's number and a kind take 24 bits; 2 to the 40 requests last for years.
-        [self.at.0, code | self.number << 24, a, b, c]
+        words[..2].copy_from_slice(&[self.at.0, code | self.number << 24]);
+        words[2..5].copy_from_slice(&rest);
+        words
     }
 
-    fn of(&[at, head, a, b, c]: &[u64; WORDS]) -> Told {
+    fn of(words: &[u64; WORDS]) -> Told {
+        let &[at, head, a, b, c, rest @ ..] = words;
         let (high, low) = ((b >> 32) as u32, b as u32);
         let step = match head & 0xff {
-            0 => Step::Admitted { bytes: a },
-            1 => Step::Refused {
+            0 => Step::Refused {
                 why: b as u8,
                 bytes: a,
             },
-            2 => Step::Submitted {
-                bytes: a,
-                inputs: low,
-            },
-            3 => Step::Text {
+            1 => Step::Text {
                 worker: high,
                 began: Nanos(a),
                 tokens: low,
             },
-            4 => Step::Pass {
+            2 => Step::Pass {
                 worker: (head >> 8) as u32 & 0xffff,
                 began: Nanos(a),
                 heads_began: Nanos(c),
                 sequences: high,
                 tokens: low,
             },
-            5 => Step::InPass { pass: a },
-            6 => Step::Writing { bytes: a },
+            3 => Step::InPass { pass: a },
             _ => Step::Left {
-                phase: Phase::ALL[b as usize % Phase::ALL.len()],
+                phase: Phase::ALL[high as usize % Phase::ALL.len()],
                 flushed_bytes: a,
+                stay: Stay {
+                    admitted: Moment {
+                        at: Nanos(c),
+                        bytes: rest[0],
+                    },
+                    submitted: moment_of(rest[1], rest[2]),
+                    writing: moment_of(rest[3], rest[4]),
+                    inputs: low,
+                },
             },
         };
         Told {
@@ -222,6 +242,17 @@ impl Told {
             step,
         }
     }
+}
+
+/// A time that no clock tells.
+const NEVER: u64 = u64::MAX;
+
+fn moment_words(moment: Option<Moment>) -> [u64; 2] {
+    moment.map_or([NEVER, 0], |Moment { at, bytes }| [at.0, bytes])
+}
+
+fn moment_of(at: u64, bytes: u64) -> Option<Moment> {
+    (at != NEVER).then_some(Moment { at: Nanos(at), bytes })
 }
 
 /// What the governor did.
@@ -264,16 +295,25 @@ pub struct Inside {
     pub number: u64,
     /// Where it stands.
     pub phase: Phase,
-    /// When it was let in.
-    pub admitted: Nanos,
-    /// When its answer began to be written.
-    pub writing: Option<Nanos>,
-    /// What it held when it came to where it stands.
-    pub held_bytes: usize,
+    /// How it came there.
+    pub stay: Stay,
     /// Bytes of its answer that the client's connection has taken.
     pub flushed_bytes: u64,
     /// What it asked for, once that is known.
     pub tasks: Tasks,
+}
+
+impl Inside {
+    /// What it held when it came to where it stands.
+    pub fn held_bytes(&self) -> u64 {
+        let Stay {
+            admitted,
+            submitted,
+            writing,
+            ..
+        } = self.stay;
+        writing.or(submitted).unwrap_or(admitted).bytes
+    }
 }
 
 /// What is kept.
@@ -422,10 +462,10 @@ impl Engine {
         self.trace().map_or(0, |trace| trace.steps.end())
     }
 
-    /// Steps from number `from` on; returns where to go on, and how many were lost. See [`Ring::read`].
-    pub fn steps(&self, from: u64, mut each: impl FnMut(Told)) -> (u64, u64) {
+    /// `most` steps from number `from` on; returns where to go on, and how many were lost. See [`Ring::read`].
+    pub fn steps(&self, from: u64, most: usize, mut each: impl FnMut(Told)) -> (u64, u64) {
         match self.trace() {
-            Some(trace) => trace.steps.read(from, |words| each(Told::of(words))),
+            Some(trace) => trace.steps.read(from, most, |words| each(Told::of(words))),
             None => (from, 0),
         }
     }
@@ -488,12 +528,11 @@ mod tests {
 
     #[test]
     fn steps_survive_the_ring() {
+        let moment = |at, bytes| Moment { at: Nanos(at), bytes };
         let steps = [
-            Step::Admitted { bytes: u64::MAX },
-            Step::Refused { why: 5, bytes: 7 },
-            Step::Submitted {
-                bytes: 1 << 40,
-                inputs: u32::MAX,
+            Step::Refused {
+                why: 5,
+                bytes: u64::MAX,
             },
             Step::Text {
                 worker: 300,
@@ -508,10 +547,20 @@ mod tests {
                 tokens: 2048,
             },
             Step::InPass { pass: 77 },
-            Step::Writing { bytes: 3 },
+            Step::Left {
+                phase: Phase::Body,
+                flushed_bytes: 0,
+                stay: Stay::default(),
+            },
             Step::Left {
                 phase: Phase::Answer,
                 flushed_bytes: 16_384,
+                stay: Stay {
+                    admitted: moment(4, 1 << 40),
+                    submitted: Some(moment(5, 1 << 39)),
+                    writing: Some(moment(6, 3)),
+                    inputs: u32::MAX,
+                },
             },
         ];
         for step in steps {

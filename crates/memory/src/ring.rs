@@ -68,14 +68,15 @@ impl<const W: usize> Ring<W> {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// Reads the records from number `from` on; returns where to go on, and how many were overwritten before they could be read. Stops before a record that is being
+    /// Reads `most` records from number `from` on; returns where to go on, and how many were overwritten before they could be read. Stops before a record that is being
     /// written, until half a round has come after it: it is lost then.
-    pub fn read(&self, from: u64, mut each: impl FnMut(&[u64; W])) -> (u64, u64) {
+    pub fn read(&self, from: u64, most: usize, mut each: impl FnMut(&[u64; W])) -> (u64, u64) {
         let end = self.end();
         let oldest = end.saturating_sub(self.slots.len() as u64);
         let mut lost = oldest.saturating_sub(from);
         let mut number = from.max(oldest);
-        while number < end {
+        let last = end.min(number.saturating_add(most as u64));
+        while number < last {
             let slot = self.slot(number);
             let stamp = slot.stamp.load(Ordering::Acquire);
             let is_recent = end - number <= (self.slots.len() as u64).div_ceil(2);
@@ -105,7 +106,7 @@ mod tests {
 
     fn read(ring: &Ring<2>, from: u64) -> (Vec<[u64; 2]>, u64, u64) {
         let mut records = Vec::new();
-        let (next, lost) = ring.read(from, |words| records.push(*words));
+        let (next, lost) = ring.read(from, usize::MAX, |words| records.push(*words));
         (records, next, lost)
     }
 
@@ -155,14 +156,14 @@ mod tests {
                 })
                 .collect();
             while !writers.iter().all(|writer| writer.is_finished()) {
-                let (to, more) = ring.read(next, |words| {
+                let (to, more) = ring.read(next, 100, |words| {
                     assert_eq!(words[0], !words[1], "a torn record");
                     seen += 1;
                 });
                 (next, lost) = (to, lost + more);
             }
         });
-        let (_, more) = ring.read(next, |_| seen += 1);
+        let (_, more) = ring.read(next, usize::MAX, |_| seen += 1);
         assert_eq!(seen + lost + more, 20_000);
     }
 }

@@ -385,7 +385,7 @@ fn a_worker_that_blocks_is_named_with_where_it_stands() {
 fn unread(app: &App) -> usize {
     let inside = app.engine.inside();
     inside
-        .filter(|inside| inside.writing.is_some() && inside.tasks.has(Tasks::TOKEN_EMBEDDINGS))
+        .filter(|inside| inside.stay.writing.is_some() && inside.tasks.has(Tasks::TOKEN_EMBEDDINGS))
         .count()
 }
 

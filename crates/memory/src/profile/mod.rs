@@ -10,10 +10,12 @@
 //! - an allocation where there must be none (a sealed thread, the pipeline) leaves its stack;
 //! - while [`CpuSampling`] lives, CPU time is sampled, and any thread can be [asked](ask) where it stands.
 //!
-//! A stack is raw addresses; the names are found by who reads them. Sampling itself allocates nothing and takes no lock.
+//! A stack is raw addresses; the names are found by who reads them. It is walked by what is remembered of the sizes of frames (`frames`), and by the unwinder where nothing
+//! is. Sampling itself allocates nothing and takes no lock.
 
 mod ages;
 mod births;
+mod frames;
 mod pace;
 mod signal;
 mod stack;
@@ -29,6 +31,7 @@ pub use stack::{FRAMES_MAX, Stack};
 
 use crate::ring::Ring;
 use births::{Births, Raw};
+use frames::Frames;
 use pace::Pace;
 
 /// Heap bytes of a thread between two samples, on average, where it samples most often.
@@ -38,7 +41,7 @@ pub const LEASE_INTERVAL: u32 = 128;
 /// Sampled objects that are remembered: two to the power of this.
 const BIRTHS_BITS: u32 = 11;
 /// Stacks of CPU samples and forbidden allocations that wait to be read.
-const SAMPLES: usize = 512;
+pub const SAMPLES: usize = 512;
 /// Kinds of leases that are told apart.
 const KINDS_MAX: usize = 16;
 /// Heap objects are of this kind; leases of the others.
@@ -50,8 +53,10 @@ const FORBIDDEN_ALL: u32 = 16;
 const FORBIDDEN_INTERVAL: u32 = 64;
 
 /// Heap bytes that sampling takes once it is on. No other figure includes them.
-pub const BYTES: usize =
-    Births::bytes(BIRTHS_BITS) + Ring::<{ HEAD + FRAMES_MAX }>::bytes(SAMPLES) + size_of::<Profile>();
+pub const BYTES: usize = Births::bytes(BIRTHS_BITS)
+    + Frames::bytes()
+    + Ring::<{ HEAD + FRAMES_MAX }>::bytes(SAMPLES)
+    + size_of::<Profile>();
 
 static ON: AtomicBool = AtomicBool::new(false);
 static PROFILE: OnceLock<Profile> = OnceLock::new();
@@ -64,6 +69,7 @@ pub struct Profile {
     births: Births,
     ages: [Ages; KINDS_MAX],
     samples: Ring<{ HEAD + FRAMES_MAX }>,
+    frames: Frames,
 }
 
 /// A sampled object that is alive.
@@ -114,10 +120,11 @@ pub fn enable() -> &'static Profile {
         births: Births::new(BIRTHS_BITS),
         ages: std::array::from_fn(|_| Ages::new()),
         samples: Ring::new(SAMPLES),
+        frames: Frames::new(),
     });
     if !ON.load(Relaxed) {
         // The unwinder may set itself up on its first use: here, and not in a signal handler.
-        Stack::here();
+        Stack::here(&profile.frames);
         signal::install();
         ON.store(true, Relaxed);
     }
@@ -158,7 +165,7 @@ impl Profile {
 
     /// Samples from number `from` on; where to go on, and how many were lost. See [`Ring::read`].
     pub fn samples(&self, from: u64, mut each: impl FnMut(Sampled)) -> (u64, u64) {
-        self.samples.read(from, |words| {
+        self.samples.read(from, usize::MAX, |words| {
             each(Sampled {
                 why: match words[1] & 0xff {
                     0 => Sample::Cpu,
@@ -174,7 +181,7 @@ impl Profile {
     }
 
     fn write(&self, why: Sample, bytes: u64) {
-        let stack = Stack::here();
+        let stack = Stack::here(&self.frames);
         let mut words = [0; HEAD + FRAMES_MAX];
         words[0] = self.now_ns();
         words[1] = u64::from(signal::thread()) << 32 | (stack.len() as u64) << 8 | why as u64;
@@ -358,7 +365,7 @@ fn born(kind: u8, address: u64, bytes: usize, pace: &Pace) {
         doublings: pace.doublings(),
         bytes: bytes as u64,
         born_ns: profile.now_ns(),
-        stack: Stack::here(),
+        stack: Stack::here(&profile.frames),
     };
     profile.births.insert(address, &birth);
     pace.sampled(birth.born_ns);

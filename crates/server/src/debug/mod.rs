@@ -14,6 +14,8 @@
 //! It is off unless the operator names an address, and has a thread of its own, so that reading a profile, which takes time, holds up no request and is held up by none. All
 //! that it may take is in the bill ([`lines`]): samples and events lie in tables of fixed size, connections are few, what is read is written piece by piece or bounded.
 
+mod chrome;
+mod digits;
 mod names;
 mod pprof;
 mod profiles;

@@ -11,7 +11,9 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri, header};
-use plimsoll_memory::profile::{self, CpuSampling, HEAP_INTERVAL_BYTES, LEASE_INTERVAL, Sample, Sampled};
+use plimsoll_memory::profile::{
+    self, CpuSampling, HEAP_INTERVAL_BYTES, LEASE_INTERVAL, SAMPLES, Sample, Sampled,
+};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::pprof::Profile;
@@ -21,7 +23,7 @@ use crate::app::App;
 
 /// CPU samples a second of CPU time.
 const HERTZ: u32 = 99;
-/// How often samples are fetched from their ring.
+/// How often samples are fetched from their ring, where nobody knows how many come.
 const FETCH: Duration = Duration::from_millis(100);
 /// Stacks that are told apart in one profile; what comes after them is counted only.
 const STACKS_MAX: usize = 4096;
@@ -71,8 +73,20 @@ impl Counted {
     }
 }
 
+/// How often CPU samples are fetched: before all cores can have filled half of the ring, as whoever wakes takes time from those who work.
+fn fetch_cpu() -> Duration {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Duration::from_secs(1).mul_f64(SAMPLES as f64 / 2.0 / (HERTZ as usize * cores) as f64)
+}
+
 /// Counts samples of a kind for a time.
-async fn count(profile: &profile::Profile, why: Sample, time: Duration, slice: Duration) -> Counted {
+async fn count(
+    profile: &profile::Profile,
+    why: Sample,
+    time: Duration,
+    slice: Duration,
+    fetch: Duration,
+) -> Counted {
     let (end, slice_ns) = (Instant::now() + time, slice.as_nanos() as u64);
     let (mut counted, mut next) = (Counted::default(), profile.samples_end());
     loop {
@@ -87,7 +101,7 @@ async fn count(profile: &profile::Profile, why: Sample, time: Duration, slice: D
         if now >= end {
             return counted;
         }
-        sleep_until(end.min(now + FETCH)).await;
+        sleep_until(end.min(now + fetch)).await;
     }
 }
 
@@ -101,7 +115,7 @@ pub(super) async fn cpu(State(app): State<Arc<App>>, uri: Uri) -> Result<Respons
             "another CPU profile is being taken",
         ));
     };
-    let counted = count(profile, Sample::Cpu, time, slice).await;
+    let counted = count(profile, Sample::Cpu, time, slice, fetch_cpu()).await;
     drop(running);
     let period_ns = 1_000_000_000 / i64::from(HERTZ);
     let mut builder = Builder::new(
@@ -125,7 +139,7 @@ pub(super) async fn cpu(State(app): State<Arc<App>>, uri: Uri) -> Result<Respons
 /// `/debug/pprof/forbidden`: allocations of workers and of the pipeline.
 pub(super) async fn forbidden(State(_): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     let (profile, time) = (sampling()?, seconds(&uri)?);
-    let counted = count(profile, Sample::Forbidden, time, Duration::ZERO).await;
+    let counted = count(profile, Sample::Forbidden, time, Duration::ZERO, FETCH).await;
     let mut builder = Builder::new(
         &[("allocations", "count"), ("space", "bytes")],
         ("allocations", "count", 1),

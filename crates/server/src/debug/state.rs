@@ -83,9 +83,9 @@ fn request(inside: Inside) -> Value {
     json!({
         "number": inside.number,
         "phase": inside.phase.name(),
-        "admitted_ms": ms(inside.admitted),
-        "writing_ms": inside.writing.map(ms),
-        "held_bytes": inside.held_bytes,
+        "admitted_ms": ms(inside.stay.admitted.at),
+        "writing_ms": inside.stay.writing.map(|moment| ms(moment.at)),
+        "held_bytes": inside.held_bytes(),
         "flushed_bytes": inside.flushed_bytes,
         "tasks": names,
     })

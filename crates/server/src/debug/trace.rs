@@ -1,12 +1,11 @@
 //! `/debug/trace`: what happens, as Chrome's trace events, which Perfetto opens.
 //!
 //! Requests are asynchronous spans with their phases inside; each worker has a track of text stages and passes; the governor one of reclaim cycles; the door one of
-//! refusals. Counters of memory and of pools are read ten times a second. What the governor did before is told first, as far back as it is known, and who is inside already,
-//! as of when they came: an end without a beginning is an error to some readers, and who has been inside for long is whom one looks for. Times are microseconds of the
-//! engine's clock.
+//! refusals. Counters of memory and of pools are read four times a second. What the governor did before is told first, as far back as it is known. A request is told as it
+//! leaves, from its beginning on, which may lie before the trace; who is still inside at the end has beginnings without ends. Phases shorter than 10 us are not drawn. Times are
+//! microseconds of the engine's clock.
 
-use std::collections::HashMap;
-use std::fmt::{Display, Formatter, Result as Written, Write};
+use std::fmt::{Error, Result as Written, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,21 +15,26 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, Uri, header};
 use plimsoll_engine::Nanos;
-use plimsoll_engine::trace::{Deed, Inside, Phase, REFUSALS, Step, Told};
+use plimsoll_engine::trace::{Deed, Inside, REFUSALS, STEPS, Step, Told};
 use plimsoll_memory::{alloc, process};
 use tokio::sync::mpsc::Sender;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::chrome::{Events, Left, Us};
 use super::stream::stream;
 use super::{Problem, seconds};
 use crate::app::App;
 
-/// Between two readings of counters.
-const READING: Duration = Duration::from_millis(100);
+/// Between two readings of counters and steps: whoever wakes takes time from those who work.
+const READING: Duration = Duration::from_millis(250);
+/// Where steps come so fast that half of their ring would be filled by then, it is so much less, but no less than this.
+const READING_LEAST: Duration = Duration::from_millis(10);
 /// A step is told a moment after it is taken: so long after a list of requests, all that were taken before it are told.
 const TOLD: Duration = Duration::from_millis(10);
-/// A piece of the response.
-const PIECE_BYTES: usize = 64 * 1024;
+/// Steps that are written at once, and what they take: the longest has eight events of a hundred bytes.
+const PIECE_STEPS: usize = 256;
+const PIECE_BYTES: usize = PIECE_STEPS * 1024;
 /// Tracks: workers come after these.
 const DOOR: usize = 1;
 const GOVERNOR: usize = 2;
@@ -48,194 +52,143 @@ pub(super) async fn trace(State(app): State<Arc<App>>, uri: Uri) -> Result<Respo
 
 async fn write(app: Arc<App>, time: Duration, sender: Sender<Bytes>) {
     let (began, mut trace) = (Instant::now(), Trace::new(&app));
-    let mut reading = began;
-    let inside: Vec<Inside> = app.engine.inside().collect();
-    sleep(TOLD).await;
-    if trace.begin(&inside).is_err() {
-        return;
-    }
-    loop {
-        let over = reading >= began + time;
-        let fetched = trace.fetch(over);
-        if fetched.is_err() || sender.send(trace.text.split_off(0).into()).await.is_err() || over {
+    let (mut reading, mut pause) = (began, READING);
+    while reading < began + time {
+        let from = trace.next_step;
+        if trace.fetch(&sender).await.is_err() {
             return;
         }
-        reading += READING;
-        sleep_until(reading.min(began + time)).await;
+        pause = pause_after(pause, trace.next_step - from);
+        reading = (reading + pause).min(began + time);
+        sleep_until(reading).await;
     }
+    // Whoever left since the list was made is told whole, and not once more.
+    trace.inside = app.engine.inside().collect();
+    sleep(TOLD).await;
+    if trace.fetch(&sender).await.is_ok() && trace.end().is_ok() {
+        // Who has gone needs no end.
+        let _sent = trace.send(&sender).await;
+    }
+}
+
+/// How long to wait after so many steps came in a pause.
+fn pause_after(pause: Duration, steps: u64) -> Duration {
+    let most = pause.mul_f64(STEPS as f64 / 2.0 / steps.max(1) as f64);
+    most.clamp(READING_LEAST, READING)
 }
 
 struct Trace<'a> {
     app: &'a App,
-    text: String,
+    events: Events,
     next_step: u64,
     next_deed: u64,
     lost: u64,
-}
-
-/// A time in microseconds with its thousandths. A busy server's trace holds a million of them, and whole numbers are written faster than floats.
-struct Us(Nanos);
-
-impl Display for Us {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Written {
-        write!(f, "{}.{:03}", self.0.0 / 1000, self.0.0 % 1000)
-    }
+    /// Who is inside as the trace ends.
+    inside: Vec<Inside>,
 }
 
 impl<'a> Trace<'a> {
     fn new(app: &'a App) -> Trace<'a> {
-        let mut text = String::with_capacity(PIECE_BYTES);
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let zero_us = unix
-            .as_micros()
-            .saturating_sub(u128::from(app.engine.now().0 / 1000));
-        let tracks = [(DOOR, "door".to_owned()), (GOVERNOR, "governor".to_owned())]
-            .into_iter()
-            .chain((0..app.metrics.workers()).map(|worker| (WORKERS + worker, format!("worker-{worker}"))));
-        text += &format!(
-            "{{\"displayTimeUnit\":\"ms\",\"otherData\":{{\"version\":\"{}\",\"clock_zero_unix_us\":\"{zero_us}\"}},\"traceEvents\":[\n\
-             {{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{{\"name\":\"plimsoll\"}}}}",
-            env!("CARGO_PKG_VERSION")
-        );
-        for (track, name) in tracks {
-            text += &format!(
-                ",\n{{\"ph\":\"M\",\"pid\":1,\"tid\":{track},\"name\":\"thread_name\",\"args\":{{\"name\":\"{name}\"}}}}"
-            );
-        }
+        let mut events = Events::in_pieces(PIECE_BYTES);
+        begin(&mut events, app).expect("text in memory takes all that is written");
         Trace {
             app,
-            text,
+            events,
             next_step: app.engine.steps_end(),
             next_deed: 0,
             lost: 0,
+            inside: Vec::new(),
         }
     }
 
-    /// Tells of those who are inside. Who took a step since the ring's end was read stands where that step found it.
-    fn begin(&mut self, inside: &[Inside]) -> Written {
-        let mut moved: HashMap<u64, Option<Phase>> = HashMap::new();
-        self.app.engine.steps(self.next_step, |told| {
-            if let Some(phase) = phase_before(&told.step) {
-                moved.entry(told.number).or_insert(phase);
-            }
-        });
-        for one in inside {
-            let phase = moved.get(&one.number).copied().unwrap_or(Some(one.phase));
-            if let Some(phase) = phase {
-                write_inside(&mut self.text, one, phase)?;
-            }
-        }
-        Ok(())
+    /// Sends what was written, unless nobody reads it.
+    async fn send(&mut self, sender: &Sender<Bytes>) -> Written {
+        let sent = sender.send(self.events.take()).await;
+        // To whoever carries it to the socket, so that its bytes are free for the next piece.
+        yield_now().await;
+        self.events.make_room();
+        sent.map_err(|_| Error)
     }
 
-    /// Writes what happened since it was called last, and the counters.
-    fn fetch(&mut self, over: bool) -> Written {
-        let engine = &self.app.engine;
-        let text = &mut self.text;
-        let mut written = Ok(());
-        self.next_deed = engine.deeds(self.next_deed, |at, deed| {
-            written = written.and_then(|()| write_deed(text, at, &deed));
+    /// Writes and sends what happened since it was called last, and the counters.
+    async fn fetch(&mut self, sender: &Sender<Bytes>) -> Written {
+        let end = self.app.engine.steps_end();
+        self.deeds()?;
+        loop {
+            let from = self.next_step;
+            self.steps()?;
+            if self.next_step >= end || self.next_step == from {
+                break;
+            }
+            self.send(sender).await?;
+        }
+        write_counters(&mut self.events, self.app)?;
+        self.send(sender).await
+    }
+
+    fn deeds(&mut self) -> Written {
+        let (events, mut written) = (&mut self.events, Ok(()));
+        self.next_deed = self.app.engine.deeds(self.next_deed, |at, deed| {
+            written = written.and_then(|()| write_deed(events, at, &deed));
         });
-        let (next, lost) = engine.steps(self.next_step, |told| {
-            written = written.and_then(|()| write_step(text, &told));
+        written
+    }
+
+    /// Writes the steps of a piece.
+    fn steps(&mut self) -> Written {
+        let (events, inside, mut written) = (&mut self.events, &mut self.inside, Ok(()));
+        let (next, lost) = self.app.engine.steps(self.next_step, PIECE_STEPS, |told| {
+            if let Step::Left { .. } = told.step {
+                inside.retain(|one| one.number != told.number);
+            }
+            written = written.and_then(|()| write_step(events, &told));
         });
         (self.next_step, self.lost) = (next, self.lost + lost);
-        written.and_then(|()| write_counters(text, self.app))?;
-        if over {
-            write!(
-                text,
-                ",\n{{\"ph\":\"i\",\"s\":\"g\",\"pid\":1,\"tid\":{GOVERNOR},\"ts\":{},\"name\":\"end of trace\",\"args\":{{\"lost\":{}}}}}\n]}}\n",
-                Us(engine.now()),
-                self.lost
-            )?;
+        written
+    }
+
+    fn end(&mut self) -> Written {
+        for one in &self.inside {
+            self.events.stay(one.number, &one.stay, None);
         }
-        Ok(())
+        let (now, lost) = (Us(self.app.engine.now()), self.lost);
+        write!(
+            self.events,
+            ",\n{{\"ph\":\"i\",\"s\":\"g\",\"pid\":1,\"tid\":{GOVERNOR},\"ts\":{now},\"name\":\"end of trace\",\"args\":{{\"lost\":{lost}}}}}\n]}}\n"
+        )
     }
 }
 
-/// A span that began and ended.
-fn span(
-    text: &mut String,
-    track: usize,
-    began: Nanos,
-    ended: Nanos,
-    name: &str,
-    args: impl Display,
-) -> Written {
+/// The beginning of the text, with the names of all tracks.
+fn begin(events: &mut Events, app: &App) -> Written {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let zero_us = unix
+        .as_micros()
+        .saturating_sub(u128::from(app.engine.now().0 / 1000));
+    let tracks = [(DOOR, "door".to_owned()), (GOVERNOR, "governor".to_owned())]
+        .into_iter()
+        .chain((0..app.metrics.workers()).map(|worker| (WORKERS + worker, format!("worker-{worker}"))));
     write!(
-        text,
-        ",\n{{\"ph\":\"X\",\"pid\":1,\"tid\":{track},\"ts\":{},\"dur\":{},\"name\":\"{name}\",\"args\":{{{args}}}}}",
-        Us(began),
-        Us(Nanos(ended.since(began)))
-    )
-}
-
-/// Something at one moment.
-fn moment(text: &mut String, track: usize, at: Nanos, name: &str, args: impl Display) -> Written {
-    write!(
-        text,
-        ",\n{{\"ph\":\"i\",\"s\":\"t\",\"pid\":1,\"tid\":{track},\"ts\":{},\"name\":\"{name}\",\"args\":{{{args}}}}}",
-        Us(at)
-    )
-}
-
-/// The beginning (`b`), the end (`e`) or a moment (`n`) of a request or of one of its phases.
-fn request(text: &mut String, kind: char, at: Nanos, number: u64, name: &str, args: impl Display) -> Written {
-    write!(
-        text,
-        ",\n{{\"ph\":\"{kind}\",\"cat\":\"request\",\"pid\":1,\"id\":{number},\"ts\":{},\"name\":\"{name}\",\"args\":{{{args}}}}}",
-        Us(at)
-    )
-}
-
-/// Where a request stood before it took this step: nowhere before it was admitted. `None` for what is no request's step.
-fn phase_before(step: &Step) -> Option<Option<Phase>> {
-    match *step {
-        Step::Admitted { .. } => Some(None),
-        Step::Submitted { .. } => Some(Some(Phase::Body)),
-        Step::InPass { .. } | Step::Writing { .. } => Some(Some(Phase::Work)),
-        Step::Left { phase, .. } => Some(Some(phase)),
-        Step::Refused { .. } | Step::Text { .. } | Step::Pass { .. } => None,
+        events,
+        "{{\"displayTimeUnit\":\"ms\",\"otherData\":{{\"version\":\"{}\",\"clock_zero_unix_us\":\"{zero_us}\"}},\"traceEvents\":[\n\
+         {{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{{\"name\":\"plimsoll\"}}}}",
+        env!("CARGO_PKG_VERSION")
+    )?;
+    for (track, name) in tracks {
+        write!(
+            events,
+            ",\n{{\"ph\":\"M\",\"pid\":1,\"tid\":{track},\"name\":\"thread_name\",\"args\":{{\"name\":\"{name}\"}}}}"
+        )?;
     }
+    Ok(())
 }
 
-/// The name of a phase's span.
-fn span_of(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Body => "body",
-        Phase::Line | Phase::Work => "work",
-        Phase::Answer => "answer",
-    }
-}
-
-/// A request that came before the trace, with the phase in which it stands. When its body had come is not known: its work is drawn from its admission.
-fn write_inside(text: &mut String, one: &Inside, phase: Phase) -> Written {
-    let args = format_args!("\"request\":{},\"bytes\":{}", one.number, one.held_bytes);
-    request(text, 'b', one.admitted, one.number, "request", args)?;
-    let since = match phase {
-        Phase::Answer => one.writing.unwrap_or(one.admitted),
-        _ => one.admitted,
-    };
-    let args = format_args!("\"bytes\":{}", one.held_bytes);
-    request(text, 'b', since, one.number, span_of(phase), args)
-}
-
-fn write_step(text: &mut String, &Told { at, number, step }: &Told) -> Written {
+fn write_step(events: &mut Events, &Told { at, number, step }: &Told) -> Written {
     match step {
-        Step::Admitted { bytes } => {
-            let args = format_args!("\"request\":{number},\"bytes\":{bytes}");
-            request(text, 'b', at, number, "request", args)?;
-            request(text, 'b', at, number, "body", "")
-        }
         Step::Refused { why, bytes } => {
             let name = REFUSALS.get(why as usize).unwrap_or(&"unknown");
             let args = format_args!("\"reason\":\"{name}\",\"bytes\":{bytes}");
-            moment(text, DOOR, at, "refused", args)
-        }
-        Step::Submitted { bytes, inputs } => {
-            request(text, 'e', at, number, "body", "")?;
-            let args = format_args!("\"bytes\":{bytes},\"inputs\":{inputs}");
-            request(text, 'b', at, number, "work", args)
+            events.moment(DOOR, at, "refused", args)
         }
         Step::Text {
             worker,
@@ -243,7 +196,7 @@ fn write_step(text: &mut String, &Told { at, number, step }: &Told) -> Written {
             tokens,
         } => {
             let args = format_args!("\"request\":{number},\"tokens\":{tokens}");
-            span(text, WORKERS + worker as usize, began, at, "text", args)
+            events.span(WORKERS + worker as usize, began, at, "text", args)
         }
         Step::Pass {
             worker,
@@ -254,26 +207,33 @@ fn write_step(text: &mut String, &Told { at, number, step }: &Told) -> Written {
         } => {
             let track = WORKERS + worker as usize;
             let args = format_args!("\"pass\":{number},\"sequences\":{sequences},\"tokens\":{tokens}");
-            span(text, track, began, at, "pass", args)?;
+            events.span(track, began, at, "pass", args)?;
             // Readers add up beginnings and durations, whose sums are not exact: what ends as its parent does may end behind it, and is lost. So it ends before.
             let before = |end: Nanos| Nanos(end.0.saturating_sub(1));
-            span(text, track, began, before(heads_began), "encoder", "")?;
-            span(text, track, heads_began, before(at), "heads", "")
+            events.span(track, began, before(heads_began), "encoder", "")?;
+            events.span(track, heads_began, before(at), "heads", "")
         }
-        Step::InPass { pass } => request(text, 'n', at, number, "pass", format_args!("\"pass\":{pass}")),
-        Step::Writing { bytes } => {
-            request(text, 'e', at, number, "work", "")?;
-            request(text, 'b', at, number, "answer", format_args!("\"bytes\":{bytes}"))
+        Step::InPass { pass } => {
+            events.in_pass(at, number, pass);
+            Ok(())
         }
-        Step::Left { phase, flushed_bytes } => {
-            request(text, 'e', at, number, span_of(phase), "")?;
-            let args = format_args!("\"from\":\"{}\",\"flushed\":{flushed_bytes}", phase.name());
-            request(text, 'e', at, number, "request", args)
+        Step::Left {
+            phase,
+            flushed_bytes,
+            stay,
+        } => {
+            let left = Left {
+                at,
+                phase,
+                flushed_bytes,
+            };
+            events.stay(number, &stay, Some(&left));
+            Ok(())
         }
     }
 }
 
-fn write_deed(text: &mut String, at: Nanos, deed: &Deed) -> Written {
+fn write_deed(events: &mut Events, at: Nanos, deed: &Deed) -> Written {
     match deed {
         Deed::Level(change) => {
             let args = format_args!(
@@ -283,7 +243,7 @@ fn write_deed(text: &mut String, at: Nanos, deed: &Deed) -> Written {
                 change.in_use_bytes,
                 change.limit_bytes
             );
-            moment(text, GOVERNOR, at, "level", args)
+            events.moment(GOVERNOR, at, "level", args)
         }
         Deed::Cycle(cycle) => {
             let args = format_args!(
@@ -297,57 +257,40 @@ fn write_deed(text: &mut String, at: Nanos, deed: &Deed) -> Written {
                 cycle.goal_bytes
             );
             let ended = cycle.began.after(Nanos(cycle.took_ns));
-            span(text, GOVERNOR, cycle.began, ended, "reclaim", args)
+            events.span(GOVERNOR, cycle.began, ended, "reclaim", args)
         }
-        Deed::Returned(requests) => moment(
-            text,
-            GOVERNOR,
-            at,
-            "returned",
-            format_args!("\"requests\":{requests}"),
-        ),
+        Deed::Returned(requests) => {
+            events.moment(GOVERNOR, at, "returned", format_args!("\"requests\":{requests}"))
+        }
         Deed::Evicted {
             for_room,
             to_shrink,
             aged,
         } => {
             let args = format_args!("\"for_room\":{for_room},\"to_shrink\":{to_shrink},\"aged\":{aged}");
-            moment(text, GOVERNOR, at, "evicted", args)
+            events.moment(GOVERNOR, at, "evicted", args)
         }
     }
 }
 
-fn counter(text: &mut String, at: Nanos, name: &str, args: impl Display) -> Written {
-    write!(
-        text,
-        ",\n{{\"ph\":\"C\",\"pid\":1,\"ts\":{},\"name\":\"{name}\",\"args\":{{{args}}}}}",
-        Us(at)
-    )
-}
-
-fn write_counters(text: &mut String, app: &App) -> Written {
+fn write_counters(events: &mut Events, app: &App) -> Written {
     let (engine, now) = (&app.engine, app.engine.now());
     let (ledger, requests) = (engine.ledger(), engine.requests_bytes());
     let cached = ledger.in_use().saturating_sub(requests);
     let limit = ledger.limit_bytes();
     let ledger = format!("\"requests\":{requests},\"cached vectors\":{cached},\"limit\":{limit}");
-    counter(text, now, "ledger", ledger)?;
-    counter(
-        text,
-        now,
-        "level",
-        format_args!("\"level\":{}", engine.level() as u8),
-    )?;
+    events.counter(now, "ledger", ledger)?;
+    events.counter(now, "level", format_args!("\"level\":{}", engine.level() as u8))?;
     let pools = engine.pool_stats();
     let leased = pools
         .iter()
         .map(|pool| format!("\"{}\":{}", pool.kind, pool.stats.leased_bytes));
-    counter(text, now, "leased", leased.collect::<Vec<_>>().join(","))?;
+    events.counter(now, "leased", leased.collect::<Vec<_>>().join(","))?;
     let idle: usize = pools.iter().map(|pool| pool.stats.idle_bytes).sum();
     let heap = alloc::total_counts().live_bytes();
     let resident = process::resident_bytes().unwrap_or(0);
     let memory = format!("\"idle slots\":{idle},\"heap\":{heap},\"resident\":{resident}");
-    counter(text, now, "memory", memory)?;
+    events.counter(now, "memory", memory)?;
     let inside = format!(
         "\"inside\":{},\"waiting\":{},\"in line\":{},\"connections\":{}",
         engine.requests_inside(),
@@ -355,68 +298,80 @@ fn write_counters(text: &mut String, app: &App) -> Written {
         engine.queue_len(),
         app.metrics.connections.load(Relaxed)
     );
-    counter(text, now, "requests", inside)
+    events.counter(now, "requests", inside)
 }
 
 #[cfg(test)]
 mod tests {
+    use plimsoll_engine::trace::{Moment, Phase, Stay};
     use serde_json::Value;
 
     use super::*;
 
+    fn moment(at: u64) -> Moment {
+        Moment {
+            at: Nanos(at),
+            bytes: 8,
+        }
+    }
+
+    fn read(mut events: Events) -> Vec<Value> {
+        let text = [b"[0".as_slice(), &events.take(), b"]"].concat();
+        serde_json::from_slice(&text).unwrap()
+    }
+
     #[test]
-    fn who_came_before_the_trace_has_a_beginning_for_each_end() {
-        let told = |step| Told {
-            at: Nanos(9000),
-            number: 5,
-            step,
-        };
-        let one = Inside {
-            number: 5,
-            phase: Phase::Answer,
-            admitted: Nanos(1000),
-            writing: Some(Nanos(4000)),
-            held_bytes: 8,
-            flushed_bytes: 0,
-            tasks: plimsoll_engine::Tasks::EMBEDDING,
-        };
-        let rest = [
-            Step::Submitted { bytes: 8, inputs: 1 },
-            Step::InPass { pass: 1 },
-            Step::Writing { bytes: 8 },
-            Step::Left {
+    fn a_request_that_left_has_an_end_for_each_beginning_and_one_that_is_inside_has_none_for_some() {
+        let stays = [
+            (None, None),
+            (Some(moment(20_000)), None),
+            (Some(moment(20_000)), Some(moment(30_000))),
+        ];
+        for (submitted, writing) in stays {
+            let stay = Stay {
+                admitted: moment(10_000),
+                submitted,
+                writing,
+                inputs: 1,
+            };
+            let left = Left {
+                at: Nanos(40_000),
                 phase: Phase::Answer,
                 flushed_bytes: 3,
-            },
-        ];
-        for first in 0..rest.len() {
-            let phase = phase_before(&rest[first]).flatten().unwrap();
-            let mut text = String::from("[0");
-            write_inside(&mut text, &one, phase).unwrap();
-            rest[first..]
-                .iter()
-                .for_each(|&step| write_step(&mut text, &told(step)).unwrap());
-            let events: Vec<Value> = serde_json::from_str(&(text + "]")).unwrap();
-            let mut open = Vec::new();
-            for event in &events[1..] {
-                match event["ph"].as_str() {
-                    Some("b") => open.push(&event["name"]),
-                    Some("e") => assert_eq!(open.pop(), Some(&event["name"]), "{first}"),
-                    _ => {}
+            };
+            for left in [None, Some(&left)] {
+                let mut events = Events::in_pieces(0);
+                events.stay(5, &stay, left);
+                let mut open = Vec::new();
+                for event in &read(events)[1..] {
+                    assert_eq!(event["id"], 5);
+                    match event["ph"].as_str() {
+                        Some("b") => open.push(event["name"].clone()),
+                        _ => assert_eq!(open.pop().as_ref(), Some(&event["name"])),
+                    }
                 }
+                let phases = ["request", "answer", "work", "body"];
+                assert_eq!(open.len(), if left.is_some() { 0 } else { 2 });
+                assert!(open.iter().all(|name| phases.contains(&name.as_str().unwrap())));
             }
-            assert!(open.is_empty(), "{first}");
         }
-        assert_eq!(phase_before(&Step::Admitted { bytes: 1 }), Some(None));
+    }
+
+    #[test]
+    fn the_pause_follows_the_rate() {
+        let half = STEPS as u64 / 2;
+        assert_eq!(pause_after(READING, 0), READING);
+        assert_eq!(pause_after(READING, half), READING);
+        assert_eq!(pause_after(READING, 2 * half), READING / 2);
+        assert_eq!(pause_after(READING / 2, half / 4), READING);
+        assert_eq!(pause_after(READING, 1 << 40), READING_LEAST);
     }
 
     #[test]
     fn every_event_is_json() {
         let steps = [
-            Step::Admitted { bytes: 1 },
             Step::Refused { why: 2, bytes: 3 },
             Step::Refused { why: 200, bytes: 3 },
-            Step::Submitted { bytes: 4, inputs: 5 },
             Step::Text {
                 worker: 0,
                 began: Nanos(500),
@@ -430,20 +385,23 @@ mod tests {
                 tokens: 4,
             },
             Step::InPass { pass: 7 },
-            Step::Writing { bytes: 8 },
             Step::Left {
                 phase: Phase::Line,
                 flushed_bytes: 9,
+                stay: Stay {
+                    admitted: moment(1_234_005),
+                    ..Stay::default()
+                },
             },
         ];
-        let mut text = String::from("[0");
+        let mut events = Events::in_pieces(0);
         for step in steps {
             let told = Told {
                 at: Nanos(1500),
                 number: 11,
                 step,
             };
-            write_step(&mut text, &told).unwrap();
+            write_step(&mut events, &told).unwrap();
         }
         let evicted = Deed::Evicted {
             for_room: 1,
@@ -451,11 +409,44 @@ mod tests {
             aged: 3,
         };
         for deed in [Deed::Returned(2), evicted] {
-            write_deed(&mut text, Nanos(9), &deed).unwrap();
+            write_deed(&mut events, Nanos(9), &deed).unwrap();
         }
-        let events: Vec<Value> = serde_json::from_str(&(text + "]")).unwrap();
+        let events = read(events);
         let spans = events.iter().filter(|event| event["ph"] == "X").count();
-        assert_eq!((events.len(), spans), (18, 4));
-        assert_eq!(events[1]["ts"], 1.5);
+        assert_eq!((events.len(), spans), (12, 4));
+        assert_eq!(
+            (&events[1]["ts"], &events[8]["ts"]),
+            (&1.5.into(), &1234.005.into())
+        );
+    }
+
+    #[test]
+    fn the_longest_step_fits_its_part_of_a_piece() {
+        let longest = moment_of_any_length();
+        let step = Step::Left {
+            phase: Phase::Answer,
+            flushed_bytes: u64::MAX,
+            stay: Stay {
+                admitted: longest,
+                submitted: Some(longest),
+                writing: Some(longest),
+                inputs: u32::MAX,
+            },
+        };
+        let told = Told {
+            at: Nanos(u64::MAX),
+            number: u64::MAX,
+            step,
+        };
+        let mut events = Events::in_pieces(0);
+        write_step(&mut events, &told).unwrap();
+        assert!(events.take().len() <= PIECE_BYTES / PIECE_STEPS);
+    }
+
+    fn moment_of_any_length() -> Moment {
+        Moment {
+            at: Nanos(u64::MAX),
+            bytes: u64::MAX,
+        }
     }
 }

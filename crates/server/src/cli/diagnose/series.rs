@@ -8,7 +8,7 @@ use super::reading::{Event, Reading};
 
 /// Buckets of a report, and the shortest of them.
 const BUCKETS_MAX: f64 = 300.0;
-const BUCKET_S_LEAST: f64 = 0.1;
+const BUCKET_S_LEAST: f64 = 0.25;
 
 /// Everything over time. Times are seconds since 1970.
 #[derive(Default, Serialize)]
