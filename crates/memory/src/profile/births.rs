@@ -173,7 +173,6 @@ impl Births {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frames::Frames;
     use super::*;
 
     fn raw(kind: u8, bytes: u64) -> Raw {
@@ -182,7 +181,7 @@ mod tests {
             doublings: 2,
             bytes,
             born_ns: 7,
-            stack: Stack::here(&Frames::new()),
+            stack: Stack::here(),
         }
     }
 

@@ -6,16 +6,14 @@
 //! - one heap allocation in about [`HEAP_INTERVAL_BYTES`] is remembered with its stack until it is freed, chosen by chance in proportion to its size, so that what is
 //!   known of the samples holds for all ([`Birth::objects`], [`Birth::bytes`]);
 //! - so is one lease in [`LEASE_INTERVAL`], whose age is counted when it dies;
-//! - a thread that would sample more than fifty times a second has intervals up to 32 times as long;
+//! - a thread that would sample more than twenty times a second has intervals up to 32 times as long;
 //! - an allocation where there must be none (a sealed thread, the pipeline) leaves its stack;
 //! - while [`CpuSampling`] lives, CPU time is sampled, and any thread can be [asked](ask) where it stands.
 //!
-//! A stack is raw addresses; the names are found by who reads them. It is walked by what is remembered of the sizes of frames (`frames`), and by the unwinder where nothing
-//! is. Sampling itself allocates nothing and takes no lock.
+//! A stack is raw addresses; the names are found by who reads them. Sampling itself allocates nothing and takes no lock.
 
 mod ages;
 mod births;
-mod frames;
 mod pace;
 mod signal;
 mod stack;
@@ -31,7 +29,6 @@ pub use stack::{FRAMES_MAX, Stack};
 
 use crate::ring::Ring;
 use births::{Births, Raw};
-use frames::Frames;
 use pace::Pace;
 
 /// Heap bytes of a thread between two samples, on average, where it samples most often.
@@ -53,10 +50,8 @@ const FORBIDDEN_ALL: u32 = 16;
 const FORBIDDEN_INTERVAL: u32 = 64;
 
 /// Heap bytes that sampling takes once it is on. No other figure includes them.
-pub const BYTES: usize = Births::bytes(BIRTHS_BITS)
-    + Frames::bytes()
-    + Ring::<{ HEAD + FRAMES_MAX }>::bytes(SAMPLES)
-    + size_of::<Profile>();
+pub const BYTES: usize =
+    Births::bytes(BIRTHS_BITS) + Ring::<{ HEAD + FRAMES_MAX }>::bytes(SAMPLES) + size_of::<Profile>();
 
 static ON: AtomicBool = AtomicBool::new(false);
 static PROFILE: OnceLock<Profile> = OnceLock::new();
@@ -69,7 +64,6 @@ pub struct Profile {
     births: Births,
     ages: [Ages; KINDS_MAX],
     samples: Ring<{ HEAD + FRAMES_MAX }>,
-    frames: Frames,
 }
 
 /// A sampled object that is alive.
@@ -120,11 +114,10 @@ pub fn enable() -> &'static Profile {
         births: Births::new(BIRTHS_BITS),
         ages: std::array::from_fn(|_| Ages::new()),
         samples: Ring::new(SAMPLES),
-        frames: Frames::new(),
     });
     if !ON.load(Relaxed) {
         // The unwinder may set itself up on its first use: here, and not in a signal handler.
-        Stack::here(&profile.frames);
+        Stack::here();
         signal::install();
         ON.store(true, Relaxed);
     }
@@ -181,7 +174,7 @@ impl Profile {
     }
 
     fn write(&self, why: Sample, bytes: u64) {
-        let stack = Stack::here(&self.frames);
+        let stack = Stack::here();
         let mut words = [0; HEAD + FRAMES_MAX];
         words[0] = self.now_ns();
         words[1] = u64::from(signal::thread()) << 32 | (stack.len() as u64) << 8 | why as u64;
@@ -365,7 +358,7 @@ fn born(kind: u8, address: u64, bytes: usize, pace: &Pace) {
         doublings: pace.doublings(),
         bytes: bytes as u64,
         born_ns: profile.now_ns(),
-        stack: Stack::here(&profile.frames),
+        stack: Stack::here(),
     };
     profile.births.insert(address, &birth);
     pace.sampled(birth.born_ns);
