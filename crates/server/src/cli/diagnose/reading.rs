@@ -86,6 +86,16 @@ pub(super) struct State {
     pub(super) leases_marked_ms: Option<u64>,
     pub(super) heap: Heap,
     pub(super) reclaim: Reclaim,
+    pub(super) connections: u64,
+}
+
+impl State {
+    /// What each connection may hold, by the bill.
+    pub(super) fn connection_bytes(&self) -> Option<u64> {
+        let lines = self.plan["lines"].as_array()?;
+        let line = lines.iter().find(|line| line["owner"] == "connections")?;
+        line["each_bytes"].as_u64()
+    }
 }
 
 #[derive(Deserialize)]
@@ -217,7 +227,7 @@ pub(super) mod tests {
     /// The state of a server with nobody inside, but for what is said of it.
     pub(in crate::cli::diagnose) fn state(said: Value) -> State {
         let mut all = json!({
-            "version": "", "model": "", "now_ms": 1000, "unix_ms": 1000, "memory_limit_bytes": 0, "plan": null, "level": "normal", "level_since_ms": null,
+            "version": "", "model": "", "now_ms": 1000, "unix_ms": 1000, "memory_limit_bytes": 0, "plan": null, "connections": 0, "level": "normal", "level_since_ms": null,
             "ledger": {"limit_bytes": 6 << 20, "requests_bytes": 0}, "requests_inside": 0, "workers": [], "requests": [], "pools": [], "leases_marked_ms": 0,
             "heap": {"live_bytes": 0, "pipeline_allocations": 0, "sealed_allocations": 0}, "reclaim": {"cycles": 0, "worked_ms": 0},
         });

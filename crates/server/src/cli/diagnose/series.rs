@@ -134,12 +134,13 @@ fn axis(reading: &Reading) -> Axis {
     let (first, last) = (counted().fold(f64::MAX, f64::min), counted().fold(0.0, f64::max));
     let zero_s = (reading.after.unix_ms as f64 - reading.after.now_ms as f64) / 1000.0;
     let span_s = ((last - first) / 1e6).max(BUCKET_S_LEAST);
-    let bucket_s = (span_s / BUCKETS_MAX).max(BUCKET_S_LEAST);
+    // Of one length, so that none shows a part of what others do.
+    let buckets = (span_s / BUCKET_S_LEAST).clamp(1.0, BUCKETS_MAX).floor();
     Axis {
         zero_s,
         begin_s: zero_s + first.min(last) / 1e6,
-        bucket_s,
-        buckets: (span_s / bucket_s).ceil() as usize,
+        bucket_s: span_s / buckets,
+        buckets: buckets as usize,
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::held::held;
 use super::readers::{is_slow, rate, readers, taken_per_s};
-use super::reading::{Reading, Request, Worker};
+use super::reading::{Reading, Request, State, Worker};
 use super::series::Series;
 use super::stacks::{Stack, by_place, stacks};
 
@@ -229,7 +229,7 @@ fn groups(reading: &Reading) -> Vec<Group<'_>> {
 
 /// The heap grows, and one place makes it grow.
 fn growth(reading: &Reading) -> Option<Finding> {
-    let live = |state: &super::reading::State| state.heap.live_bytes as i64;
+    let live = |state: &State| state.heap.live_bytes as i64;
     let grown = live(&reading.after) - live(&reading.before);
     let (before, after) = (stacks(&reading.heap_before), stacks(&reading.heap));
     let was = by_place(&before, |stack| stack.value);
@@ -244,7 +244,7 @@ fn growth(reading: &Reading) -> Option<Finding> {
         .collect();
     places.sort_by_key(|place| std::cmp::Reverse(place.1));
     let (place, more) = *places.first()?;
-    if grown < GROWTH_BYTES || more * 100 < grown * CULPRIT_PERCENT {
+    if grown - of_new_connections(reading) < GROWTH_BYTES || more * 100 < grown * CULPRIT_PERCENT {
         return None;
     }
     let an_hour = grown as f64 / reading.seconds() * 3600.0;
@@ -275,6 +275,13 @@ fn growth(reading: &Reading) -> Option<Finding> {
         ),
         evidence,
     })
+}
+
+/// What connections that came meanwhile may hold: their number is bounded, and the bill pays for each.
+fn of_new_connections(reading: &Reading) -> i64 {
+    let (before, after) = (&reading.before, &reading.after);
+    let more = after.connections.saturating_sub(before.connections);
+    (more * after.connection_bytes().unwrap_or(0)) as i64
 }
 
 /// Something is allocated on the road of requests.
@@ -407,6 +414,18 @@ mod tests {
             says(4 << 20),
             "Refusing now and then, because 4.0 MiB of the request slots are held by 1 request in work."
         );
+    }
+
+    #[test]
+    fn what_new_connections_hold_is_no_growth() {
+        let state = |connections: u64| {
+            json!({
+                "connections": connections,
+                "plan": {"lines": [{"owner": "log", "each_bytes": 1}, {"owner": "connections", "each_bytes": 1000}]},
+            })
+        };
+        let of = |before, after| of_new_connections(&reading(state(before), state(before), state(after)));
+        assert_eq!([of(3, 43), of(43, 3), of(5, 5)], [40_000, 0, 0]);
     }
 
     #[test]
