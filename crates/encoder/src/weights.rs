@@ -154,6 +154,10 @@ impl Binder {
                 name: name.chars().take(80).collect(),
             });
         }
+        if format == Some(Format::TwoBf16) {
+            let only = "products in two-bf16: that is how some CPUs compute f32".into();
+            return Err(LoadError::Unsupported(only));
+        }
         let packed = table
             .metadata
             .get(PACKED_KEY)

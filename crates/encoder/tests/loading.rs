@@ -384,6 +384,19 @@ fn a_quantized_file_gives_the_same_answers_from_its_own_pages() {
     }
 }
 
+/// A format of this CPU's memory alone: no file may have it.
+#[test]
+fn two_bf16_is_nobodys_wish() {
+    let copy = Copy::of("bert", "two-bf16");
+    let refused = |result: Result<(), LoadError>| result.unwrap_err().to_string();
+    for error in [
+        refused(Model::load_dir_as(&copy.0, Some(Format::TwoBf16)).map(drop)),
+        refused(plimsoll_encoder::quantize(&copy.0, Format::TwoBf16).map(drop)),
+    ] {
+        assert!(error.contains("two-bf16"), "{error}");
+    }
+}
+
 #[test]
 fn misaligned_weights_are_converted_and_give_the_same_answers() {
     let copy = Copy::of("bert", "misaligned");

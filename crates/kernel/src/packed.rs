@@ -2,7 +2,7 @@
 //!
 //! A product that runs at the speed of the multipliers reads each weight from the first- or second-level cache, once for every
 //! few rows, and never waits for a stride. Hugging Face's `[outputs, inputs]` order cannot give that, so matrices are packed once, when
-//! a model is loaded or ahead of it in a file. The order is the same for every instruction set: a file packed anywhere maps everywhere.
+//! a model is loaded or ahead of it in a file. The order is the same for every instruction set: a file packed anywhere maps everywhere. (TwoBf16 is packed at loading, for a CPU with tiles, and stands in no file.)
 //!
 //! ```text
 //! for each panel of 48 outputs (the last one filled up with zeros):

@@ -5,7 +5,7 @@
 //! cache line take two reads each and make it three times as slow, so packed weights and encoded rows are aligned to 64 bytes.
 //!
 //! Six tiles of sums, two of rows by three of outputs, leave one for x and one for weights; with a single tile of rows the spare ones hold what is left where the inputs are
-//! no whole tiles. The shapes of all eight are set by one instruction, which also clears them; until they are released a switch of threads saves 8 KiB.
+//! no whole tiles. Floats in two bf16 are padded to whole ones, and multiply both halves of x and of weights while those are at hand. The shapes of all eight are set by one instruction, which also clears them; until they are released a switch of threads saves 8 KiB.
 
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
